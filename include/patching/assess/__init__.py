@@ -1,0 +1,1 @@
+"""Assessment: advisories meet snapshots and become ranked findings."""

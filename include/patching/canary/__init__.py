@@ -1,0 +1,1 @@
+"""Canary analysis: arrays and counts in, a verdict with its reasons out."""

@@ -1,0 +1,1 @@
+"""Channels: the only I/O that touches a target."""

@@ -1,0 +1,1 @@
+"""Drivers: one technology a file, pure."""

@@ -1,0 +1,1 @@
+"""Hooks: what is done around the change of a target."""

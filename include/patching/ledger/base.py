@@ -1,0 +1,237 @@
+"""Ledger: the port to the append-only record and to the state that is projected from it.
+
+All calls are blocking and thread-safe. Asynchronous callers go through ``ledger.writer``, which commits in groups.
+Every call raises LedgerUnavailable when the database is gone; then nothing new may be launched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from patching.change import Outcome, TargetState
+from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
+from patching.rollout.states import RolloutState
+from patching.value import JsonValue, Value
+
+
+class RolloutRow(Value):
+    """Projection of one rollout; ``waits_for`` is the one sentence of what it waits for, or empty."""
+
+    id: str
+    policy: str
+    state: RolloutState
+    plan_digest: str | None
+    emergency: bool
+    opened_at: datetime
+    updated_at: datetime
+    waits_for: str = ""
+    reason: str = ""
+    run: str | None = None
+
+
+class TargetRow(Value):
+    """Projection of one target in one rollout."""
+
+    rollout: str
+    target: str
+    wave: int
+    state: TargetState
+    phase: str = ""
+    outcome: Outcome | None = None
+    detail: str = ""
+    waits_for: str = ""
+    generation: int = 0
+    undo_outcome: Outcome | None = None
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
+    signature: str | None = None
+
+
+class Intent(Value):
+    """Projection of one act: an intent without an outcome is *unknown*."""
+
+    rollout: str
+    target: str
+    step_id: str
+    step: dict[str, JsonValue]
+    generation: int
+    handle: dict[str, JsonValue] | None = None
+    open: bool = True
+    at: datetime
+
+
+class Claim(Value):
+    """One resource to be leased: at most ``limit`` holders of (kind, name) at once."""
+
+    kind: str
+    name: str
+    limit: int
+
+
+class Lease(Value):
+    """A held set of claims; ``epoch`` fences every append made under it."""
+
+    id: str
+    owner: str
+    epoch: int
+    rollout: str
+    target: str
+    claims: tuple[Claim, ...]
+    expires_at: datetime
+
+
+class Busy(Value):
+    """A lease that could not be had: which resource is full and who holds it."""
+
+    kind: str
+    name: str
+    limit: int
+    holders: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """One sentence that says what is waited for."""
+        who = ", ".join(self.holders[:4]) or "nobody"
+        return f"waits for {self.kind} {self.name}: {len(self.holders)} of {self.limit} in use by {who}"
+
+
+class Fence(Value):
+    """Proof of ownership that an append is conditional on."""
+
+    lease: str
+    epoch: int
+
+
+class Quarantine(Value):
+    """One target that no rollout touches until it expires or a person releases it."""
+
+    target: str
+    rollout: str
+    reason: str
+    since: datetime
+    until: datetime | None = None
+
+
+class Problem(Value):
+    """One thing that is wrong with a chain."""
+
+    chain: str
+    seq: int
+    message: str
+
+
+class Ledger(Protocol):
+    """The append-only record of everything decided and done."""
+
+    def append(self, entry: NewEntry, fence: Fence | None = None) -> LedgerEntry:
+        """Write one entry and its projection in one transaction; the same key and body again returns the first.
+
+        Raises LedgerConflict (same key, other body), FenceLost, TransitionRefused.
+        """
+        ...
+
+    def append_all(self, entries: Sequence[NewEntry], fence: Fence | None = None) -> list[LedgerEntry]:
+        """Write several entries in one transaction, all or none."""
+        ...
+
+    def entries(
+        self,
+        chain: str,
+        *,
+        after: int = 0,
+        kinds: Sequence[EntryKind] = (),
+        target: str | None = None,
+        limit: int | None = None,
+    ) -> list[LedgerEntry]:
+        """Read a chain in order."""
+        ...
+
+    def find(self, chain: str, key: str) -> LedgerEntry | None:
+        """Find one entry by its key."""
+        ...
+
+    def chains(self) -> list[str]:
+        """List all chains."""
+        ...
+
+    def store_document(self, kind: str, document: JsonValue) -> str:
+        """Keep a large document by its digest (idempotent); returns the digest."""
+        ...
+
+    def document(self, digest: str) -> JsonValue:
+        """Read a document back; raises LedgerError if it is unknown."""
+        ...
+
+    def transition(self, rollout: str, to: RolloutState, *, reason: str, actor: str | None = None) -> RolloutRow:
+        """Change a rollout's state if the table allows it (already there: no change); raises TransitionRefused."""
+        ...
+
+    def rollout(self, rollout: str) -> RolloutRow | None:
+        """Read one rollout."""
+        ...
+
+    def rollouts(self, *, policy: str | None = None, open_only: bool = False, limit: int = 100) -> list[RolloutRow]:
+        """List rollouts, newest first."""
+        ...
+
+    def targets(self, rollout: str) -> list[TargetRow]:
+        """List the targets of a rollout in plan order (wave, then name)."""
+        ...
+
+    def holding(self, target: str, *, other_than: str | None = None) -> list[TargetRow]:
+        """List the rows of a target in open rollouts where it has begun and not ended."""
+        ...
+
+    def later_rollouts(self, rollout: str, target: str) -> list[str]:
+        """List rollouts that changed the target after this one did."""
+        ...
+
+    def intents(self, *, rollout: str | None = None, target: str | None = None, open_only: bool = True) -> list[Intent]:
+        """List intents; open ones have no outcome."""
+        ...
+
+    def acquire(self, owner: str, rollout: str, target: str, claims: Sequence[Claim], *, ttl: float) -> Lease | Busy:
+        """Take the whole set of claims in one transaction, or none.
+
+        The same rollout and target again: the living owner keeps it (Busy for others); an expired owner is replaced
+        with a higher epoch (LEASE_TAKEN_OVER). Expiry moves ownership, never capacity.
+        """
+        ...
+
+    def extend(self, lease: Lease, claims: Sequence[Claim]) -> Lease | Busy:
+        """Add claims (a reboot's) to a held lease."""
+        ...
+
+    def heartbeat(self, lease: Lease, *, ttl: float) -> Lease:
+        """Prolong a lease; raises FenceLost."""
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """End a lease and free its capacity."""
+        ...
+
+    def leases(self) -> list[Lease]:
+        """List all held leases."""
+        ...
+
+    def quarantines(self, *, now: datetime) -> list[Quarantine]:
+        """List targets in quarantine at a moment."""
+        ...
+
+    def stopped(self) -> str | None:
+        """Reason of the stop switch that is on for everything, None when it is off."""
+        ...
+
+    def verify(self, chain: str | None = None) -> list[Problem]:
+        """Check the hash chains and that every referenced document is there and unchanged."""
+        ...
+
+    def rebuild(self) -> None:
+        """Build all projections anew from the entries."""
+        ...
+
+    def now(self) -> datetime:
+        """Give the ledger's clock."""
+        ...

@@ -1,0 +1,110 @@
+"""LedgerEntry: what is written down, its kinds, and the hash that chains it to its predecessor.
+
+What each kind's body holds, and what it changes in the projected state:
+
+=====================  ==========================================================================================
+rollout_opened         policy, emergency, requested_by → the rollout exists, ``planned``
+policy_frozen          policy (digest of the document)
+snapshots_taken        snapshots (digest of {target: Snapshot}), preflight (digest), stage ``discover``/``prepare``
+plan_frozen            plan (digest), targets [{name, wave}] → plan digest; every target ``pending``
+transition             from, to, reason → the rollout's state; final states clear ``waits_for``
+run_began, run_ended   run, mode → the rollout's run (cleared at the end)
+approval               person, decision, plan (digest), source
+approval_decided       approved (bool), people, plan (digest), reason
+gate                   wave, gate, open (bool), reason
+waits                  sentence → ``waits_for`` of the rollout, or of ``target`` where one is named
+wave_started           wave, targets, control
+target_began           wave, run → target ``running``
+steps_resolved         phase, generation, steps [Step]
+intent                 step (Step), generation; entry.step = step id → an open intent
+step_outcome           exit_code, attach, stdout, stderr (capped, redacted); entry.step = step id → intent closed
+target_progress        phase, detail, handle (optional, with entry.step) → phase and detail of the target
+target_outcome         outcome, reason, signature, undo (bool) → target ``ended`` (undo: its undo outcome)
+generation_raised      generation, reason, reopen (bool) → generation; reopen: target ``pending`` again, no outcome
+wave_applied           wave, applied, failed, …
+measured               wave, check, data (digest)
+verdict                wave, verdict, reason, checks
+quarantined, released  reason, until / reason → the quarantine list
+superseded_targets     targets, by → those not begun get outcome ``superseded``
+emergency              what it passed and who asked
+lease_*                lease, owner, epoch, claims
+stop_switch            on (bool), reason, in chain ``control`` → the stop switch
+report                 markdown, json (digests)
+=====================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from patching.value import JsonValue, Value, canonical
+
+CONTROL = "control"
+GENESIS = "0" * 64
+
+
+class EntryKind(StrEnum):
+    """Everything that the ledger records."""
+
+    ROLLOUT_OPENED = "rollout_opened"
+    POLICY_FROZEN = "policy_frozen"
+    SNAPSHOTS_TAKEN = "snapshots_taken"
+    PLAN_FROZEN = "plan_frozen"
+    TRANSITION = "transition"
+    RUN_BEGAN = "run_began"
+    RUN_ENDED = "run_ended"
+    APPROVAL = "approval"
+    APPROVAL_DECIDED = "approval_decided"
+    GATE = "gate"
+    WAITS = "waits"
+    WAVE_STARTED = "wave_started"
+    TARGET_BEGAN = "target_began"
+    STEPS_RESOLVED = "steps_resolved"
+    INTENT = "intent"
+    STEP_OUTCOME = "step_outcome"
+    TARGET_PROGRESS = "target_progress"
+    TARGET_OUTCOME = "target_outcome"
+    GENERATION_RAISED = "generation_raised"
+    WAVE_APPLIED = "wave_applied"
+    MEASURED = "measured"
+    VERDICT = "verdict"
+    QUARANTINED = "quarantined"
+    RELEASED = "released"
+    SUPERSEDED_TARGETS = "superseded_targets"
+    EMERGENCY = "emergency"
+    LEASE_TAKEN = "lease_taken"
+    LEASE_TAKEN_OVER = "lease_taken_over"
+    LEASE_ENDED = "lease_ended"
+    STOP_SWITCH = "stop_switch"
+    REPORT = "report"
+
+
+class NewEntry(Value):
+    """Something to be written: ``key`` makes it idempotent within its chain (same key and body = written once)."""
+
+    chain: str
+    kind: EntryKind
+    key: str
+    target: str | None = None
+    step: str | None = None
+    actor: str | None = None
+    body: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class LedgerEntry(NewEntry):
+    """Something written: its place in the chain, when, and the hashes."""
+
+    seq: int
+    at: datetime
+    previous: str
+    hash: str
+
+
+def entry_hash(previous: str, seq: int, at: datetime, entry: NewEntry) -> str:
+    """Hash an entry over its predecessor's hash and its own canonical JSON (RFC 8785), SHA-256."""
+    stamped = {"seq": seq, "at": at.isoformat(), **entry.model_dump(mode="json", include=set(NewEntry.model_fields))}
+    return hashlib.sha256(previous.encode() + canonical(stamped)).hexdigest()

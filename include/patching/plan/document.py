@@ -1,0 +1,91 @@
+"""Plan: the frozen, digested document that a rollout carries out; approval binds to its digest."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from patching.advisory import Finding, Priority
+from patching.change import Patch, Refusal, Undo
+from patching.policy import Policy
+from patching.target import Target
+from patching.value import Value, digest
+
+SCHEMA = 1
+
+
+class PlannedTarget(Value):
+    """One target of a plan: its wave, the whole transaction, the state it was planned for, and why it is here."""
+
+    target: Target
+    wave: int
+    patches: tuple[Patch, ...]
+    before: dict[str, str | None]
+    findings: tuple[Finding, ...]
+    priority: Priority
+    reboot: bool
+    undo: Undo
+    reason: str
+    warnings: tuple[Refusal, ...] = ()
+    download_bytes: int = 0
+
+
+class Exclusion(Value):
+    """One target that the policy selects but the plan leaves out, with a stable code and the reason."""
+
+    target: str
+    code: str
+    reason: str
+
+
+class PlannedWave(Value):
+    """One ordered part of a plan."""
+
+    index: int
+    canary: bool
+    targets: tuple[str, ...]
+    soak: float = 0.0
+
+
+class CheckPower(Value):
+    """What one check can and cannot detect in one wave, and which comparison it will use; said before approval."""
+
+    check: str
+    wave: int
+    comparison: str
+    statement: str
+
+
+class Plan(Value):
+    """What will be done, where, in which order and why; nothing in it changes after it is frozen."""
+
+    schema_version: int = SCHEMA
+    rollout: str
+    policy: Policy
+    policy_digest: str
+    created_at: datetime
+    emergency: bool = False
+    requested_by: str | None = None
+    limit_to: tuple[str, ...] = ()
+    targets: tuple[PlannedTarget, ...]
+    exclusions: tuple[Exclusion, ...]
+    waves: tuple[PlannedWave, ...]
+    power: tuple[CheckPower, ...] = ()
+    blocked_domains: tuple[str, ...] = ()
+    approval_required: int = 0
+    approval_reason: str = ""
+    advisories: tuple[str, ...] = Field(default=())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the plan."""
+        return digest(self)
+
+    def wave(self, index: int) -> PlannedWave | None:
+        """Wave by its number from 1, None where the plan has fewer."""
+        return next((wave for wave in self.waves if wave.index == index), None)
+
+    def planned(self, name: str) -> PlannedTarget | None:
+        """Planned target by name."""
+        return next((item for item in self.targets if item.target.name == name), None)

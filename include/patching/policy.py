@@ -1,0 +1,293 @@
+"""Policy: what a team wants patched, when, how carefully, and what counts as going wrong.
+
+The YAML form is described in docs/reference/policy.md (generated from these models). Semantic checks that need more
+than one field live in ``policy_rules``; positions in the file are found by ``policy_files``.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from patching.quantity import Duration, IntOrPercent
+from patching.value import CamelValue
+
+API_VERSION = "patching/v1alpha1"
+
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+ConnectionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]+$", max_length=200)]
+
+
+class Metadata(CamelValue):
+    """Name and labels of a policy; the name becomes the DAG id ``patch__<name>``."""
+
+    name: DnsLabel
+    labels: dict[str, str] = Field(default_factory=dict)
+    description: str = ""
+
+
+class Driver(CamelValue):
+    """Which technology patches the targets, over which connection, with which options of its own."""
+
+    name: str
+    connection: ConnectionId
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Requirement(CamelValue):
+    """One expression of a Kubernetes label selector."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+
+class Selector(CamelValue):
+    """A Kubernetes label selector: all parts must hold; an empty one selects every target."""
+
+    match_labels: dict[str, str] = Field(default_factory=dict)
+    match_expressions: tuple[Requirement, ...] = ()
+
+
+class Targets(CamelValue):
+    """Which targets: an inventory (a connection id or a file under policies/inventories/) and a selector."""
+
+    inventory: str
+    selector: Selector = Selector()
+    max_targets: int = Field(default=200, ge=1, le=100_000)
+
+
+class Patches(CamelValue):
+    """Which patches: classes of update, a minimum age since publication, and exclusions by name pattern."""
+
+    classes: tuple[Literal["security", "all"], ...] = ("security",)
+    min_age: Duration = 0.0
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    advisories: str | None = None
+    security_origins: tuple[str, ...] = ("Debian-Security:*", "*:*-security")
+
+
+class PriorityTable(CamelValue):
+    """Which decision table ranks findings."""
+
+    table: Literal["cisa-bod-26-04", "severity"] = "severity"
+
+
+class Window(CamelValue):
+    """A recurring maintenance window: RFC 5545 recurrence of its days, wall-clock start, and length."""
+
+    rrule: str
+    start: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+    duration: Duration
+
+
+class Freeze(CamelValue):
+    """Days (both included, in the policy's zone) on which nothing starts."""
+
+    from_: date = Field(alias="from")
+    to: date
+    reason: str
+
+
+class Schedule(CamelValue):
+    """When work may happen; without windows it may happen at any time, but only when somebody triggers it."""
+
+    timezone: str = "UTC"
+    windows: tuple[Window, ...] = ()
+    plan_ahead: Duration = 0.0
+    freezes: tuple[Freeze, ...] = ()
+    on_window_close: Literal["finish-wave", "stop"] = "finish-wave"
+
+
+class ApprovalWhen(CamelValue):
+    """Conditions under which people must approve; any one suffices. Without conditions: always."""
+
+    targets_over: int | None = Field(default=None, ge=0)
+    reboots: bool | None = None
+    undo_unavailable: bool | None = None
+
+
+class Approval(CamelValue):
+    """Who must approve a plan: ``required`` different people of ``approvers`` (users or groups of people.yaml)."""
+
+    required: int = Field(default=1, ge=0, le=5)
+    approvers: tuple[str, ...] = ()
+    when: ApprovalWhen | None = None
+    timeout: Duration | None = None
+
+
+class Canary(CamelValue):
+    """How many targets go first, for each value of the label ``per`` (or in all)."""
+
+    count: int = Field(default=1, ge=1)
+    per: str | None = None
+
+
+class WaveRule(CamelValue):
+    """One wave: a canary, or a size as a cumulative share of the planned targets; then a soak."""
+
+    canary: Canary | None = None
+    size: IntOrPercent | None = None
+    soak: Duration = 0.0
+
+
+class StopWhen(CamelValue):
+    """Budgets that stop a wave; ``failedPercent`` is of those finished, from the fifth on; offline counts apart."""
+
+    failed_targets: int | None = Field(default=2, ge=1)
+    failed_percent: IntOrPercent | None = None
+    offline_percent: IntOrPercent | None = None
+
+
+class RolloutRules(CamelValue):
+    """How far and how fast: failure domain, unavailable at once, waves and budgets."""
+
+    failure_domain: str | None = None
+    max_unavailable: IntOrPercent = "25%"
+    waves: tuple[WaveRule, ...] = (
+        WaveRule(canary=Canary(), soak=600.0),
+        WaveRule(size="10%", soak=600.0),
+        WaveRule(size="100%"),
+    )
+    stop_when: StopWhen = StopWhen()
+
+
+class CommandHook(CamelValue):
+    """A command that runs on the target before the change and one after it, whatever happened."""
+
+    name: str
+    enter: str
+    leave: str = ""
+    on_error: Literal["fail", "ignore"] = "fail"
+    timeout: Duration = 300.0
+
+
+class Hook(CamelValue):
+    """Something done around the change of each target."""
+
+    command: CommandHook
+
+
+class Reboot(CamelValue):
+    """Whether a target is rebooted when its patches need it, how long it may take, how many at once."""
+
+    policy: Literal["if-required", "never"] = "if-required"
+    timeout: Duration = 900.0
+    max_concurrent: int = Field(default=1, ge=1)
+
+
+class Compare(CamelValue):
+    """What the patched targets are compared with (the first that has the data) and how much worse is too much."""
+
+    against: tuple[Literal["control", "before", "threshold"], ...] = ("control", "before", "threshold")
+    max_relative_increase: IntOrPercent = "50%"
+    threshold: IntOrPercent | None = None
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    min_requests: int = Field(default=20, ge=1)
+
+
+class PrometheusCheck(CamelValue):
+    """Error and request counters in Prometheus; ``$series`` stands for the matchers made from ``series``."""
+
+    connection: ConnectionId
+    series: dict[str, str] = Field(default_factory=lambda: {"instance": "{name}"})
+    errors: str
+    requests: str
+    before: Duration = 600.0
+
+
+class HttpProbe(CamelValue):
+    """An HTTP request from the worker to the target; ``url`` may use {name} and {address}."""
+
+    url: str
+    status: tuple[int, ...] = (200,)
+    contains: str | None = None
+    timeout: Duration = 10.0
+
+
+class CommandProbe(CamelValue):
+    """A command on the target that must exit 0."""
+
+    run: str
+    sudo: bool = False
+    timeout: Duration = 30.0
+
+
+class UnitProbe(CamelValue):
+    """Service units that must be active."""
+
+    active: tuple[str, ...]
+
+
+class Check(CamelValue):
+    """One verification: exactly one of a per-target probe (http, command, unit) or a metric comparison."""
+
+    name: DnsLabel
+    prometheus: PrometheusCheck | None = None
+    http: HttpProbe | None = None
+    command: CommandProbe | None = None
+    unit: UnitProbe | None = None
+    compare: Compare = Compare()
+    on_inconclusive: Literal["hold", "promote"] = "hold"
+
+
+class Emergency(CamelValue):
+    """What an emergency run of this policy may pass, and who must approve it."""
+
+    ignore: tuple[Literal["window", "freeze"], ...] = ()
+    approval: Approval = Approval(required=1)
+
+
+class OnFailure(CamelValue):
+    """What happens to targets that fail or are judged bad."""
+
+    undo: Literal["auto", "never"] = "auto"
+    quarantine: bool = True
+
+
+class PlanRules(CamelValue):
+    """How long a plan stays valid, and what a superseded package version means for it."""
+
+    valid_for: Duration | None = None
+    on_superseded: Literal["install-planned", "replan"] = "install-planned"
+
+
+class Spec(CamelValue):
+    """The body of a policy; everything but driver and targets has a safe default."""
+
+    mode: Literal["plan", "apply"] = "plan"
+    driver: Driver
+    targets: Targets
+    patches: Patches = Patches()
+    priority: PriorityTable = PriorityTable()
+    schedule: Schedule = Schedule()
+    approval: Approval = Approval()
+    rollout: RolloutRules = RolloutRules()
+    hooks: tuple[Hook, ...] = ()
+    reboot: Reboot = Reboot()
+    verify: tuple[Check, ...] = ()
+    emergency: Emergency = Emergency()
+    on_failure: OnFailure = OnFailure()
+    plan: PlanRules = PlanRules()
+
+
+class Policy(CamelValue):
+    """One PatchPolicy document."""
+
+    api_version: Literal["patching/v1alpha1"]
+    kind: Literal["PatchPolicy"]
+    metadata: Metadata
+    spec: Spec
+
+    @property
+    def name(self) -> str:
+        """Name of the policy."""
+        return self.metadata.name
+
+    @property
+    def dag_id(self) -> str:
+        """DAG id of the policy."""
+        return f"patch__{self.metadata.name}"

@@ -1,0 +1,1 @@
+"""Reports: what changed where and when, approved by whom, and what was measured."""

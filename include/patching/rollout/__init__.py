@@ -1,0 +1,1 @@
+"""A rollout being carried out: discovery, planning, gates, change jobs, judging, undo."""

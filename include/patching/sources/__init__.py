@@ -1,0 +1,1 @@
+"""Sources: inventories, advisories, metrics and connections that are read."""

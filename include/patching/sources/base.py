@@ -1,0 +1,85 @@
+"""Ports to the world that is read: inventories, advisories, metrics, connections, time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from pydantic import Field
+
+from patching.advisory import Advisory
+from patching.target import Target
+from patching.value import JsonValue, Value
+
+
+class Connection(Value):
+    """One named connection with its secrets; never logged, never serialised into the ledger."""
+
+    id: str
+    host: str | None = None
+    port: int | None = None
+    login: str | None = None
+    password: str | None = None
+    schema_: str | None = None
+    extra: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Connection({self.id})"
+
+    __str__ = __repr__
+
+
+class ConnectionSource(Protocol):
+    """Where connections come from: Airflow in production, a dict in tests."""
+
+    def get(self, connection_id: str) -> Connection:
+        """Find a connection; raises ConnectionMissing."""
+        ...
+
+
+class Clock(Protocol):
+    """The current moment, passed in so that decisions stay pure."""
+
+    def __call__(self) -> datetime:
+        """Give the current moment, always with a time zone (UTC)."""
+        ...
+
+
+class InventorySource(Protocol):
+    """Gives targets."""
+
+    def targets(self) -> Sequence[Target]:
+        """Read every target; raises InventoryError."""
+        ...
+
+
+class AdvisorySource(Protocol):
+    """Gives advisories."""
+
+    def advisories(self) -> Sequence[Advisory]:
+        """Read every advisory; raises AdvisoryError."""
+        ...
+
+
+class Sample(Value):
+    """Counters of one target over one span: errors and requests counted, None where there are no data."""
+
+    target: str
+    start: datetime
+    end: datetime
+    errors: float | None
+    requests: float | None
+
+
+class MetricSource(Protocol):
+    """Gives counter increases per target."""
+
+    async def increases(
+        self, matchers: dict[str, dict[str, str]], errors: str, requests: str, start: datetime, end: datetime
+    ) -> list[Sample]:
+        """Read the increase of two counters for each target between two moments.
+
+        ``matchers`` maps target name to label matchers that replace ``$series``. Raises MetricSourceUnavailable.
+        """
+        ...
