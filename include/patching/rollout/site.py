@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +12,17 @@ from patching.ledger.base import Ledger
 from patching.sources.base import Clock, ConnectionSource, MetricSource
 
 
+def _names_are_people(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
 @dataclass(frozen=True)
 class Site:
     """The outside world of a rollout: state, time, connections, and factories for what is named in a policy.
 
-    ``crash`` is called with the name of each crash point; production does nothing there, fault tests kill the process.
+    ``people`` resolves approver groups to user names. ``run_active`` says whether a DAG run (``dag::run``) is still at
+    work, None when nobody can tell. ``crash`` is called with the name of each crash point: production does nothing
+    there, fault tests kill the process. ``lease_ttl`` and ``patience`` (how long the ledger may be gone) are seconds.
     """
 
     ledger: Ledger
@@ -25,7 +31,12 @@ class Site:
     channel: Callable[[str], Channel]
     driver: Callable[[str, dict[str, object]], PatchDriver]
     metrics: Callable[[str], MetricSource]
-    inventory_dir: Path
+    policies_dir: Path
     owner: str
+    people: Callable[[Sequence[str]], tuple[str, ...]] = _names_are_people
+    run_active: Callable[[str], bool | None] = field(default=lambda _run: None)
     crash: Callable[[str], None] = field(default=lambda _point: None)
     log: Callable[[str], None] = field(default=lambda _line: None)
+    lease_ttl: float = 30.0
+    patience: float = 900.0
+    concurrency: int = 50
