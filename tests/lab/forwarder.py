@@ -1,0 +1,111 @@
+"""Forwards loopback addresses of this machine into the lab's network, and plays dead for hosts that are cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from dataclasses import dataclass
+
+from lab.network import Network
+
+CHUNK = 65536
+REFUSE = "refuse"
+SILENT = "silent"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One forwarded port; ``owner`` is the host's name, or the lab itself."""
+
+    owner: str
+    listen: tuple[str, int]
+    target: tuple[str, int]
+
+
+class Forwarder:
+    """All routes of a lab."""
+
+    def __init__(self, network: Network, routes: list[Route]) -> None:
+        self.network = network
+        self.routes = routes
+        self.cut: dict[str, str] = {}
+        self.healed = asyncio.Event()
+        self.open: dict[str, set[asyncio.StreamWriter]] = {}
+        self.servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Listen everywhere.
+
+        Raises:
+            OSError: when an address is taken.
+        """
+        for route in self.routes:
+            self.servers.append(await asyncio.start_server(self.accept(route), *route.listen, backlog=256))
+
+    def accept(self, route: Route):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        """Give the callback that carries one connection of a route."""
+
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            peers = self.open.setdefault(route.owner, set())
+            peers.add(writer)
+            try:
+                await self.carry(route, reader, writer)
+            except OSError:
+                abort(writer)
+            finally:
+                peers.discard(writer)
+                writer.close()
+
+        return carry
+
+    async def carry(self, route: Route, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection until both sides have said all, or the host is refused."""
+        while mode := self.cut.get(route.owner):
+            if mode == REFUSE:
+                abort(writer)
+                return
+            # Nobody answers behind a cut cable: the caller waits, as it would for a lost packet.
+            await self.healed.wait()
+        sock = self.network.socket()
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, route.target)
+            far_reader, far_writer = await asyncio.open_connection(sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        finally:
+            far_writer.close()
+
+    def cut_off(self, owner: str, mode: str) -> None:
+        """Let nobody reach a host from now on; ``refuse`` also resets what is open."""
+        self.cut[owner] = mode
+        self.healed.clear()
+        if mode == REFUSE:
+            for writer in list(self.open.get(owner, ())):
+                abort(writer)
+
+    def restore(self, owner: str) -> None:
+        """Let a host be reached again."""
+        self.cut.pop(owner, None)
+        self.healed.set()
+        self.healed = asyncio.Event()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy one direction, and pass on its end."""
+    while data := await reader.read(CHUNK):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+
+
+def abort(writer: asyncio.StreamWriter) -> None:
+    """Reset a connection, as a closed port does, instead of ending it politely."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

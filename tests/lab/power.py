@@ -1,0 +1,188 @@
+"""The power of one host: boots it in fresh namespaces, again after a reboot, and not after a power-off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lab.layout import SOURCE, Host, LabError, Layout
+from lab.network import Network, call, mount
+from lab.process import children
+
+REBOOTED = {-signal.SIGHUP, 128 + signal.SIGHUP}
+POWERED_OFF = {-signal.SIGINT, 128 + signal.SIGINT}
+
+
+class Machine:
+    """One host: its disk, its namespaces, its power button."""
+
+    def __init__(self, host: Host, layout: Layout, network: Network, plan: dict[str, Any]) -> None:
+        self.host = host
+        self.layout = layout
+        self.network = network
+        self.lower: str = plan["lower"]
+        self.disk_size: str = plan["disk_size"]
+        self.post_seconds: float = plan["post_seconds"]
+        self.cgroup: Path | None = Path(plan["cgroup"]) / host.name if plan["cgroup"] else None
+        self.disk = layout.live / "hosts" / host.name
+        self.powered = asyncio.Event()
+        self.process: asyncio.subprocess.Process | None = None
+        self.cycling = False
+        self.boots = 0
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Give the host its disk and switch it on."""
+        self.new_disk()
+        self.powered.set()
+        self.task = asyncio.create_task(self.supervise(), name=self.host.name)
+
+    def new_disk(self) -> None:
+        """Mount an empty disk and lay the host's identity on it."""
+        mount("tmpfs", f"disk-{self.host.name}", self.disk, f"mode=755,size={self.disk_size}")
+        for name in ("upper", "work", "root"):
+            (self.disk / name).mkdir()
+        ssh = self.disk / "upper" / "etc" / "ssh"
+        ssh.mkdir(parents=True)
+        (ssh / "ssh_host_ed25519_key").touch(0o600)
+        key = self.layout.keys / "hosts" / self.host.name
+        (ssh / "ssh_host_ed25519_key").write_bytes(key.read_bytes())
+        shutil.copyfile(key.with_name(f"{key.name}.pub"), ssh / "ssh_host_ed25519_key.pub")
+        etc = ssh.parent
+        (etc / "hostname").write_text(f"{self.host.name}\n")
+        (etc / "hosts").write_text(f"127.0.0.1 localhost\n{self.host.address} {self.host.name}\n")
+        (etc / "machine-id").write_text(f"{self.host.number:032x}\n")
+
+    async def supervise(self) -> None:
+        """Boot the host whenever it is powered and does not run."""
+        while True:
+            await self.powered.wait()
+            code = await self.boot()
+            self.note(code)
+            if self.cycling:
+                self.cycling = False
+            elif code in POWERED_OFF:
+                self.powered.clear()
+            elif code not in REBOOTED and self.powered.is_set():
+                await asyncio.sleep(1)
+            # What a machine's firmware takes before it boots; it is what makes a reboot visible to its clients.
+            await asyncio.sleep(self.post_seconds)
+
+    async def boot(self) -> int:
+        """Run the host once, from power-on until its pid 1 is gone."""
+        drop_cgroups(self.cgroup)
+        since = -int(float(Path("/proc/uptime").read_text().split()[0]))
+        argv = [
+            *self.network.enter(self.host.name),
+            "unshare", "--mount", "--pid", "--uts", "--ipc", "--time", f"--boottime={since}", f"--monotonic={since}",
+            "--fork", "--kill-child", "--", "/bin/sh", str(SOURCE / "hostinit.sh"),
+        ]  # fmt: skip
+        given = {"NAME": self.host.name, "LOWER": self.lower, "DISK": str(self.disk), "CGROUP": str(self.cgroup or "")}
+        log = self.layout.logs / f"{self.host.name}.console"
+        with log.open("a") as console:
+            self.process = await asyncio.create_subprocess_exec(
+                *argv, env={"PATH": os.environ["PATH"]} | given, stdout=console, stderr=console, stdin=asyncio.subprocess.DEVNULL
+            )  # fmt: skip
+        self.boots += 1
+        code = await self.process.wait()
+        self.process = None
+        return code
+
+    def note(self, code: int) -> None:
+        """Write down how a boot ended: tests count reboots by it."""
+        with (self.layout.logs / "power.jsonl").open("a") as out:
+            out.write(json.dumps({"at": time.time(), "host": self.host.name, "boots": self.boots, "code": code}) + "\n")
+
+    @property
+    def init(self) -> int | None:
+        """The host's pid 1, as the lab sees it."""
+        if self.process is None:
+            return None
+        found = children(self.process.pid)
+        return found[0] if found else None
+
+    def unplug(self) -> None:
+        """Take the power away, in the middle of whatever the host does."""
+        if (pid := self.init) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def off(self) -> None:
+        """Switch the host off and leave it off."""
+        self.powered.clear()
+        self.unplug()
+
+    def on(self) -> None:
+        """Switch the host on."""
+        self.powered.set()
+
+    def reset(self) -> None:
+        """Take the power away and give it back."""
+        self.cycling = self.process is not None
+        self.powered.set()
+        self.unplug()
+
+    async def restore(self) -> None:
+        """Give the host a new disk with the first release on it, and boot it."""
+        self.off()
+        while self.process is not None:
+            await asyncio.sleep(0.02)
+        call(["umount", "--lazy", str(self.disk)])
+        self.new_disk()
+        self.on()
+
+    def fill_disk(self, leave_kib: int) -> None:
+        """Shrink the disk to what is on it, so that nothing more can be written."""
+        state = os.statvfs(self.disk)
+        used = (state.f_blocks - state.f_bfree) * state.f_frsize // 1024
+        call(["mount", "-o", f"remount,size={max(used + leave_kib, 4)}k", str(self.disk)])
+
+    def free_disk(self) -> None:
+        """Give the disk its size back."""
+        call(["mount", "-o", f"remount,size={self.disk_size}", str(self.disk)])
+
+    async def run(self, argv: list[str], stdin: str, within: float) -> dict[str, Any]:
+        """Run a command inside the host, past its network and its SSH server.
+
+        Raises:
+            LabError: when the host is off, or the command takes too long.
+        """
+        pid = self.init
+        if pid is None:
+            raise LabError(f"{self.host.name} is off")
+        path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+        words = ["nsenter", f"--target={pid}", "--all", "--", "/usr/bin/env", "-i", path, "HOME=/root", "LANG=C.UTF-8", *argv]
+        return await run(words, stdin, within)
+
+
+async def run(words: list[str], stdin: str, within: float) -> dict[str, Any]:
+    """Run a command and give back its exit code and output.
+
+    Raises:
+        LabError: when it takes too long; it is killed then.
+    """
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+    try:
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), within)
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise LabError(f"{' '.join(words[-3:])}: did not end within {within:.0f} s") from None
+    return {"code": process.returncode, "stdout": out.decode(errors="replace"), "stderr": err.decode(errors="replace")}
+
+
+def drop_cgroups(directory: Path | None) -> None:
+    """Remove the control groups that a host's systemd left: they outlive processes and namespaces."""
+    if directory is None or not directory.is_dir():
+        return
+    for path, _, _ in os.walk(directory, topdown=False):
+        with suppress(OSError):
+            os.rmdir(path)  # noqa: PTH106 - a control group has files that cannot be removed

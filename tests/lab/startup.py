@@ -1,0 +1,140 @@
+"""Brings a lab up, takes it down, and clears away what an interrupted start left."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab import image, inventory, packages, preflight, repository, services
+from lab.keys import host_key
+from lab.layout import SOURCE, Host, LabError, Layout, fleet, free_port
+from lab.power import drop_cgroups
+from lab.process import Recorded, children, sandboxed
+
+DISK_SIZE = "2g"
+POST_SECONDS = 1.5
+Say = Callable[[str], None]
+
+
+def say_nothing(_: str) -> None:
+    """Keep quiet."""
+
+
+@contextmanager
+def locked(layout: Layout) -> Iterator[None]:
+    """Let one start or end of this lab happen at a time."""
+    layout.directory.parent.mkdir(parents=True, exist_ok=True)
+    with layout.directory.with_name(f"{layout.directory.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def timed(say: Say, what: str) -> Iterator[None]:
+    """Tell how long a stage took."""
+    began = time.monotonic()
+    yield
+    say(f"{what}: {time.monotonic() - began:.1f} s")
+
+
+def running(layout: Layout) -> bool:
+    """Tell whether the lab of this directory is up."""
+    keeper = Recorded.read(layout.path("keeper.pid"))
+    return keeper is not None and keeper.alive()
+
+
+def prepare(layout: Layout, count: int, say: Say, disk_size: str = DISK_SIZE) -> list[Host]:
+    """Build or find everything that hosts are made of, and write the lab's directory.
+
+    Raises:
+        LabError: when something cannot be built.
+    """
+    with timed(say, "base"):
+        below = image.base(layout)
+    with timed(say, "packages and keys"):
+        packages.build(layout.cache)
+        upper = image.site(layout, below)
+        hosts = fleet(count, layout.octet, free_port(f"127.{layout.octet}.1.1", *ssh_ports()))
+        for host in hosts:
+            host_key(layout, host)
+    with timed(say, "repository"):
+        layout.logs.mkdir(parents=True, exist_ok=True)
+        repository.Repository(layout).replace({})
+    root = preflight.cgroup_root()
+    plan = {
+        "hosts": count, "ssh_port": hosts[0].ssh_port, "lower": f"{upper}:{below}", "disk_size": disk_size,
+        "post_seconds": POST_SECONDS, "cgroup": str(root / layout.identity) if root else "",
+    }  # fmt: skip
+    layout.path("plan.json").write_text(json.dumps(plan, indent=2))
+    layout.path("prometheus.yml").write_text(services.prometheus_config(hosts))
+    inventory.write(layout, hosts, "real")
+    return hosts
+
+
+def ssh_ports() -> tuple[int, ...]:
+    """Give the ports to try for SSH: the real one where this user may have it."""
+    return (22, 2222) if os.geteuid() == 0 else (2222, 2022)
+
+
+def launch(layout: Layout) -> subprocess.Popen[str]:
+    """Start the keeper in namespaces of its own, and write down which process it is before it does anything.
+
+    Raises:
+        LabError: when it ends at once.
+    """
+    path = f"{os.environ.get('PATH', '')}:{preflight.SYSTEM_PATH}"
+    given = os.environ | {"PYTHONPATH": str(SOURCE.parent), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    argv = sandboxed([sys.executable, "-S", "-m", "lab.keeper", str(layout.directory), str(layout.octet)])
+    with (layout.logs / "keeper.log").open("w") as log:
+        outer = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, env=given, cwd="/", start_new_session=True
+        )
+    deadline = time.monotonic() + 10
+    while not (found := children(outer.pid)):
+        if outer.poll() is not None or time.monotonic() > deadline:
+            raise LabError(f"the lab did not start: {last_line(layout.logs / 'keeper.log')}")
+        time.sleep(0.01)
+    for name, pid in (("outer.pid", outer.pid), ("keeper.pid", found[0])):
+        if (record := Recorded.of(pid)) is not None:
+            record.write(layout.path(name))
+    assert outer.stdin is not None
+    outer.stdin.write("go\n")
+    outer.stdin.close()
+    return outer
+
+
+def last_line(log: Path) -> str:
+    """Give the last line of a log."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f"{lines[-1] if lines else 'it said nothing'} (log: {log})"
+
+
+def clear(layout: Layout) -> None:
+    """End what runs and remove what is left, from whatever point an earlier start or end got to.
+
+    Raises:
+        LabError: when a process does not end.
+    """
+    for name in ("keeper.pid", "outer.pid"):
+        record = Recorded.read(layout.path(name))
+        if record is not None:
+            record.end()
+    for root in preflight.CGROUPS:
+        drop_cgroups(root / layout.identity)
+    if not layout.directory.exists():
+        return
+    for entry in layout.directory.iterdir():
+        if entry == layout.logs:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
