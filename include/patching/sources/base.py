@@ -83,3 +83,15 @@ class MetricSource(Protocol):
         ``matchers`` maps target name to label matchers that replace ``$series``. Raises MetricSourceUnavailable.
         """
         ...
+
+    async def points(
+        self,
+        matchers: dict[str, dict[str, str]],
+        errors: str,
+        requests: str,
+        start: datetime,
+        end: datetime,
+        count: int,
+    ) -> list[Sample]:
+        """Read the same increases in ``count`` equal parts of the span, for a picture."""
+        ...

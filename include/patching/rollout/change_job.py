@@ -1,0 +1,237 @@
+"""ChangeJob: one target patched, as a controller's loop: settle, probe, act, probe again, until converged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from patching.change import JobResult, Outcome, Phase, Step
+from patching.channels.base import Session
+from patching.errors import ChannelError, TargetOffline
+from patching.hooks.command import enter_steps, leave_steps
+from patching.ledger.base import Busy, Claim
+from patching.ledger.entry import EntryKind
+from patching.plan.capacity import reboot_claims, target_claims
+from patching.policy import CommandHook
+from patching.probes.checks import run_probes
+from patching.rollout.steps import StepEnd
+from patching.rollout.target_job import JobFailed, TargetJob
+from patching.target import Snapshot
+
+REBOOT_POLL = 1.0
+CONVERGE_ROUNDS = 3
+
+
+def failed(reason: str, signature: str) -> JobFailed:
+    """Make the failure of a change job; the signature groups the same cause on many targets."""
+    return JobFailed(JobResult(outcome=Outcome.FAILED, reason=reason, signature=signature))
+
+
+class ChangeJob(TargetJob):
+    """Carries one planned target from its before-state to its planned state, at most once."""
+
+    async def run(self, *, only_prepare: bool = False) -> JobResult | Busy:
+        """Do the whole job; Busy when a lease is not to be had yet.
+
+        With ``only_prepare`` the job downloads and checks what is planned, and leaves the target's outcome open.
+        Raises FenceLost when somebody else has taken over, LedgerUnavailable after the site's patience.
+        """
+        claims = self._claims(only_prepare)
+        busy = await self.acquire(claims)
+        if busy is not None:
+            return busy
+        async with self.heartbeat():
+            result = await self._carry_out(only_prepare)
+            if not only_prepare and not (self.was_unknown and result.outcome is Outcome.UNKNOWN):
+                await self.conclude(result, undo=False)
+            if result.outcome is not Outcome.UNKNOWN:
+                await self.release()
+        return result
+
+    def _claims(self, only_prepare: bool) -> Sequence[Claim]:
+        claims = target_claims(self.plan, self.target)
+        return [claim for claim in claims if claim.kind == "target"] if only_prepare else claims
+
+    async def _carry_out(self, only_prepare: bool) -> JobResult:
+        try:
+            session = await self.open()
+        except TargetOffline as error:
+            return await self._unreachable(error)
+        except ChannelError as error:
+            return JobResult(outcome=Outcome.FAILED, reason=str(error), signature=type(error).__name__)
+        try:
+            return await (self._prepare_only(session) if only_prepare else self._change(session))
+        except JobFailed as ended:
+            return ended.result
+        except ChannelError as error:
+            return await self._unreachable(error)
+        finally:
+            await session.close()
+
+    async def _unreachable(self, error: ChannelError) -> JobResult:
+        """Offline before anything was begun is offline; with an intent open it is unknown, never success."""
+        intents = await self.record.call(
+            self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=True
+        )
+        if not intents and not await self._has_acted():
+            return JobResult(outcome=Outcome.OFFLINE, reason=str(error), signature="offline")
+        reason = f"the connection was lost after the change had begun, and what became of it is not known: {error}"
+        return JobResult(outcome=Outcome.UNKNOWN, reason=reason, signature="unknown")
+
+    async def _prepare_only(self, session: Session) -> JobResult:
+        await self.settle(session, abandon=False)
+        now = await self.probe(session)
+        drift = self.driver.drift(self.planned.before, now, self.planned.patches)
+        if drift is not None:
+            return drift
+        await self._phase(session, Phase.PREPARE, now, now, rounds=1)
+        return JobResult(outcome=Outcome.APPLIED, reason="downloaded and checked")
+
+    async def _change(self, session: Session) -> JobResult:
+        await self.settle(session, abandon=self.was_unknown)
+        if self.was_unknown:
+            await self.raise_generation("its unknown step is settled by its id; going on from what a probe finds")
+            self.was_unknown = False
+        now = await self.probe(session)
+        before = await self._before(now)
+        if not await self._has_acted():
+            drift = self.driver.drift(self.planned.before, now, self.planned.patches)
+            if drift is not None:
+                return drift
+        try:
+            await self._hooks(session, enter_steps(self._policy_hooks, self.target, self.plan.rollout))
+            result = await self._verify(session, before, await self._converge(session, before, now))
+        except JobFailed as ended:
+            result = ended.result
+        return await self._leave(session, result)
+
+    async def _leave(self, session: Session, result: JobResult) -> JobResult:
+        """Run the leaving side of every hook, whatever happened; its failure spoils a success, hides no failure."""
+        steps = leave_steps(self._policy_hooks, self.target, self.plan.rollout, result.outcome)
+        try:
+            await self._hooks(session, steps)
+        except JobFailed as ended:
+            return ended.result if result.outcome is Outcome.APPLIED else result
+        return result
+
+    async def _before(self, now: Snapshot) -> Snapshot:
+        """Give the state that this job found when it first began; a resumed job uses the same one."""
+        key = f"target-began:{self.name}"
+        found = await self.record.call(self.site.ledger.find, self.plan.rollout, key)
+        if found is not None:
+            return await self.record.snapshot(found.body["snapshot"])
+        document = await self.record.document("snapshot", now.model_dump(mode="json"))
+        body = {"wave": self.planned.wave, "snapshot": document}
+        await self.record.append(EntryKind.TARGET_BEGAN, key, body, target=self.name, fence=self.fence)
+        return now
+
+    async def _has_acted(self) -> bool:
+        intents = await self.record.call(
+            self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=False
+        )
+        return any(Step.model_validate(item.step).phase in (Phase.APPLY, Phase.ACTIVATE) for item in intents)
+
+    async def _converge(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
+        for phase in (Phase.PREPARE, Phase.APPLY):
+            now = await self._phase(session, phase, before, now)
+        return await self._activate(session, before, now)
+
+    async def _phase(
+        self, session: Session, phase: Phase, before: Snapshot, now: Snapshot, *, rounds: int = CONVERGE_ROUNDS
+    ) -> Snapshot:
+        """Run one phase and probe again.
+
+        After a lost step the next round does what the probe still finds to do, under a new generation; a failed
+        download is tried again too, any other failure is not.
+        """
+        for left in reversed(range(rounds)):
+            ends = await self.run_phase(session, phase, self._resolver(phase, before, now))
+            if not ends:
+                return now
+            now = await self.probe(session)
+            bad = next((end for end in ends if not end.ok), None)
+            if bad is None or not self.driver.steps(self.target, phase, before, now, self.planned.patches):
+                return now
+            if not left or not (bad.lost or phase is Phase.PREPARE):
+                raise self._failure(phase, bad)
+            await self.raise_generation(f"{bad.detail}; the probe shows what is still to do in phase {phase.value}")
+        return now
+
+    def _resolver(self, phase: Phase, before: Snapshot, now: Snapshot) -> Callable[[], list[Step]]:
+        return lambda: self.driver.steps(self.target, phase, before, now, self.planned.patches)
+
+    def _failure(self, phase: Phase, end: StepEnd) -> JobFailed:
+        code = "lost" if end.lost else "overdue" if end.overdue else f"exit {end.exit_code}"
+        reason = f"step {end.step.name} failed ({code}): {end.detail}"
+        return failed(reason, f"{phase.value}:{end.step.name}:{code}")
+
+    async def _activate(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
+        """Make the change take effect: restart what still runs replaced files, or reboot where the policy allows it."""
+        wanted = self._activation(before, now)
+        steps = await self.resolved(Phase.ACTIVATE, lambda: wanted)
+        if not any(step.expects_reboot for step in steps):
+            return await self._phase(session, Phase.ACTIVATE, before, now) if steps else now
+        await self._reboot_lease()
+        bad = next((end for end in await self.run_phase(session, Phase.ACTIVATE, lambda: steps) if not end.ok), None)
+        if bad is not None and not bad.lost:
+            raise self._failure(Phase.ACTIVATE, bad)
+        return await self._new_boot(session, before, now)
+
+    def _activation(self, before: Snapshot, now: Snapshot) -> list[Step]:
+        rules = self.plan.policy.spec.reboot
+        steps = self.driver.steps(self.target, Phase.ACTIVATE, before, now, self.planned.patches)
+        if rules.policy == "never":
+            return [step for step in steps if not step.expects_reboot]
+        limit = {"deadline": rules.timeout}
+        return [step.model_copy(update=limit) if step.expects_reboot else step for step in steps]
+
+    async def _reboot_lease(self) -> None:
+        """Wait for a place among those that may reboot at once; the wait is shown."""
+        claims = reboot_claims(self.plan, self.target)
+        while self.lease is not None:
+            answer = await self.record.call(self.site.ledger.extend, self.lease, claims)
+            if not isinstance(answer, Busy):
+                self.lease = answer
+                return
+            await self.progress("activate", answer.sentence)
+            await asyncio.sleep(REBOOT_POLL)
+
+    async def _new_boot(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
+        """Prove the reboot by a boot id that differs from the one before; raises JobFailed after the timeout."""
+        waited, limit = 0.0, self.plan.policy.spec.reboot.timeout
+        now = now.model_copy(update={"boot_id": None})
+        while now.boot_id is None or now.boot_id == before.boot_id:
+            if waited >= limit:
+                raise failed(
+                    f"no new boot id after {limit:g} s: the host did not reboot or did not come back", "reboot"
+                )
+            await asyncio.sleep(REBOOT_POLL)
+            waited += REBOOT_POLL
+            try:
+                now = await self.probe(session)
+            except ChannelError as error:
+                self.site.log(f"{self.name} does not answer yet after its reboot: {error}")
+        return now
+
+    async def _verify(self, session: Session, before: Snapshot, now: Snapshot) -> JobResult:
+        await self.progress("verify")
+        result = self.driver.verify(before, now, self.planned.patches)
+        if result.outcome is not Outcome.APPLIED:
+            return result
+        for found in await run_probes(session, self.target, self.plan.policy.spec.verify):
+            if not found.ok:
+                reason = f'applied, but check "{found.check}" does not pass: {found.detail}'
+                raise failed(reason, f"probe:{found.check}")
+        return result
+
+    @property
+    def _policy_hooks(self) -> tuple[CommandHook, ...]:
+        return tuple(hook.command for hook in self.plan.policy.spec.hooks)
+
+    async def _hooks(self, session: Session, steps: Sequence[tuple[CommandHook, Step]]) -> None:
+        """Run hook steps in order; raises JobFailed for a hook that must not fail."""
+        runner = self.runner(session)
+        for hook, step in steps:
+            end = await runner.run(step, self.generation)
+            if not end.ok and hook.on_error == "fail":
+                raise failed(f'hook "{hook.name}" failed: {end.detail}', f"hook:{hook.name}")

@@ -1,0 +1,128 @@
+"""Gates: every wave waits behind one; the first refusal wins and is said in one sentence."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from patching.change import Outcome
+from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.document import Plan
+from patching.plan.windows import freeze_at, next_opening, open_window, sentence
+from patching.rollout.answers import GateAnswer, GateState, Request
+from patching.rollout.record import frozen_plan, request_of_run, say_waiting
+from patching.rollout.site import Site
+from patching.rollout.states import FINAL, RolloutState
+
+LONGEST_NAP = timedelta(minutes=5)
+Opened = RolloutState.WAITING, RolloutState.RUNNING
+
+
+def _answer(state: GateState, wave: int, text: str, again_at: datetime | None = None, **more: str) -> GateAnswer:
+    return GateAnswer(state=state, wave=wave, sentence=text, again_at=again_at, **more)
+
+
+def approved(site: Site, rollout: str, plan: Plan) -> bool:
+    """Say whether the ledger has a decision that approves exactly this plan."""
+    entry = site.ledger.find(rollout, f"approved:{plan.digest}")
+    return entry is not None and bool(entry.body.get("approved"))
+
+
+def gate(site: Site, rollout: str, wave: int, run_id: str) -> GateAnswer:
+    """Ask whether a wave may start now; an open gate is written down with the wave's targets and controls.
+
+    Nothing but the ledger and the clock is asked. Raises LedgerUnavailable: then nothing is launched.
+    """
+    row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
+    request = request_of_run(site, rollout, run_id)
+    if row is None or plan is None or request is None:
+        return _answer(GateState.REFUSED, wave, "this run has no plan", shown_as="skipped")
+    if request.mode == "plan":
+        return _answer(GateState.REFUSED, wave, "mode is plan: nothing is changed", shown_as="skipped")
+    refused = _refused_by_ledger(site, plan, row.state, wave)
+    if refused is not None:
+        return refused
+    answer = _time(plan, request, wave, site.clock(), begun=_worked_in(site, rollout, run_id))
+    if answer.state is GateState.OPEN:
+        _open(site, plan, wave, run_id)
+    elif answer.state is GateState.WAITS:
+        say_waiting(site, rollout, answer.sentence)
+    else:
+        _pause(site, rollout, row.state, answer.sentence)
+    return answer
+
+
+def _refused_by_ledger(site: Site, plan: Plan, state: RolloutState, wave: int) -> GateAnswer | None:
+    if plan.wave(wave) is None:
+        return _answer(GateState.REFUSED, wave, f"the plan has no wave {wave}", shown_as="skipped")
+    stopped = site.ledger.stopped()
+    if stopped is not None:
+        return _answer(GateState.REFUSED, wave, f"everything is stopped: {stopped}", shown_as="failed")
+    if not approved(site, plan.rollout, plan):
+        return _answer(GateState.REFUSED, wave, "the plan is not approved", shown_as="skipped")
+    if state in FINAL or state not in Opened:
+        return _answer(GateState.REFUSED, wave, f'the rollout is "{state.value}"', shown_as="skipped")
+    verdict = site.ledger.find(plan.rollout, f"verdict:{wave}")
+    if verdict is not None:
+        return _answer(GateState.REFUSED, wave, f"wave {wave} has its verdict already", shown_as="skipped")
+    if wave > 1 and not promoted(site, plan.rollout, wave - 1):
+        return _answer(GateState.REFUSED, wave, f"wave {wave - 1} is not promoted", shown_as="skipped")
+    return None
+
+
+def promoted(site: Site, rollout: str, wave: int) -> bool:
+    """Say whether the ledger has a promoting verdict for a wave."""
+    entry = site.ledger.find(rollout, f"verdict:{wave}")
+    return entry is not None and entry.body.get("verdict") == "promote"
+
+
+def _worked_in(site: Site, rollout: str, run_id: str) -> bool:
+    started = site.ledger.entries(rollout, kinds=[EntryKind.WAVE_STARTED])
+    return any(entry.body.get("run") == run_id for entry in started)
+
+
+def _time(plan: Plan, request: Request, wave: int, now: datetime, *, begun: bool) -> GateAnswer:
+    """Check freeze and window; an emergency passes those that the policy lets it pass."""
+    schedule, passes = plan.policy.spec.schedule, _passes(plan)
+    freeze = None if "freeze" in passes else freeze_at(schedule, now)
+    in_window = "window" in passes or not schedule.windows or open_window(schedule, now) is not None
+    if freeze is None and in_window:
+        return _answer(GateState.OPEN, wave, "open")
+    opening = next_opening(schedule, now)
+    text = f"waits for the end of the freeze ({freeze.reason})" if freeze else sentence(schedule, now)
+    if begun or request.scheduled or opening is None:
+        return _answer(GateState.REFUSED, wave, text, shown_as="skipped")
+    return _answer(GateState.WAITS, wave, text, again_at=min(opening, now + LONGEST_NAP))
+
+
+def _passes(plan: Plan) -> tuple[str, ...]:
+    return tuple(plan.policy.spec.emergency.ignore) if plan.emergency else ()
+
+
+def _open(site: Site, plan: Plan, wave: int, run_id: str) -> None:
+    rows = {row.target: row for row in site.ledger.targets(plan.rollout)}
+    found = plan.wave(wave)
+    targets = list(found.targets) if found else []
+    gone = (Outcome.SUPERSEDED, Outcome.QUARANTINED)
+    control = [
+        item.target.name for item in plan.targets if item.wave > wave and rows[item.target.name].outcome not in gone
+    ]
+    passed = ", ".join(_passes(plan))
+    reason = f"open (emergency: passes {passed})" if passed else "open"
+    body = {"wave": wave, "targets": targets, "control": control, "run": run_id}
+    gate_body = {"wave": wave, "gate": "all", "open": True, "reason": reason}
+    if site.ledger.find(plan.rollout, f"wave-started:{wave}") is None:
+        site.ledger.append_all(
+            [
+                NewEntry(chain=plan.rollout, kind=EntryKind.GATE, key=f"gate:{wave}:{run_id}", body=gate_body),
+                NewEntry(chain=plan.rollout, kind=EntryKind.WAVE_STARTED, key=f"wave-started:{wave}", body=body),
+            ]
+        )
+    site.ledger.transition(plan.rollout, RolloutState.RUNNING, reason=f"wave {wave} may start")
+    say_waiting(site, plan.rollout, "")
+
+
+def _pause(site: Site, rollout: str, state: RolloutState, text: str) -> None:
+    """A window that closed between two waves makes the rollout wait for the next run."""
+    if state is RolloutState.RUNNING:
+        site.ledger.transition(rollout, RolloutState.WAITING, reason=text)
+    say_waiting(site, rollout, text)

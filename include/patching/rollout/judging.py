@@ -1,0 +1,178 @@
+"""Judging a wave: it soaks, its probes and metric checks are read, and one verdict is written to the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from patching.canary.comparison import CheckVerdict, judge_check
+from patching.canary.judge import WaveVerdict, judge_wave
+from patching.change import Outcome, TargetState
+from patching.errors import ChannelError, MetricSourceUnavailable
+from patching.ledger.base import TargetRow
+from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.document import Plan
+from patching.policy import Check
+from patching.probes.checks import ProbeResult, run_probes
+from patching.quantity import format_duration
+from patching.rollout.answers import JudgeAnswer, VerdictName
+from patching.rollout.budgets import Stop, count, spent
+from patching.rollout.measuring import measure
+from patching.rollout.record import frozen_plan, say_waiting
+from patching.rollout.site import Site
+from patching.rollout.states import RolloutState
+from patching.rollout.wave import open_rows
+
+NEXT_STATE = {
+    VerdictName.HOLD: RolloutState.HELD,
+    VerdictName.INCONCLUSIVE: RolloutState.HELD,
+    VerdictName.UNDO: RolloutState.UNDOING,
+}
+
+
+async def judge(site: Site, rollout: str, wave: int, run_id: str) -> JudgeAnswer:
+    """Judge a wave once: wait for its soak, then decide from what the ledger, the targets and the metrics say.
+
+    Skipped when no gate opened the wave. An unfinished wave gets no verdict: the next run goes on with it.
+    A recorded verdict is given again, never re-made.
+    """
+    row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
+    started = site.ledger.find(rollout, f"wave-started:{wave}")
+    if row is None or plan is None or started is None:
+        return JudgeAnswer(wave=wave, verdict=None, sentence=f"wave {wave} was never started", skipped=True)
+    recorded = site.ledger.find(rollout, f"verdict:{wave}")
+    if recorded is not None:
+        name = VerdictName(recorded.body["verdict"])
+        return JudgeAnswer(wave=wave, verdict=name, sentence=str(recorded.body["reason"]))
+    if row.state is not RolloutState.RUNNING:
+        text = f'the rollout is "{row.state.value}": wave {wave} is not judged'
+        return JudgeAnswer(wave=wave, verdict=None, sentence=text, skipped=True)
+    rows = [item for item in site.ledger.targets(rollout) if item.wave == wave]
+    stop = spent(plan.policy.spec.rollout.stop_when, count(rows))
+    if stop is not None:
+        return _conclude(site, plan, wave, _over_budget(plan, stop), [])
+    if open_rows(rows, wave):
+        return _unfinished(site, plan, wave, rows)
+    until = _soaks_until(plan, wave, rows)
+    if until is not None and site.clock() < until:
+        return _soaking(site, plan, wave, until)
+    return await _decide(site, plan, wave, rows, list(started.body.get("control", [])))
+
+
+def _over_budget(plan: Plan, stop: Stop) -> WaveVerdict:
+    undo = plan.policy.spec.on_failure.undo == "auto" and not stop.offline
+    name = VerdictName.UNDO if undo else VerdictName.HOLD
+    return WaveVerdict(verdict=name, reason=f"budget {stop.rule} is spent: {stop.sentence}", checks=())
+
+
+def _unfinished(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow]) -> JudgeAnswer:
+    left = open_rows(rows, wave)
+    unknown = [row.target for row in left if row.outcome is Outcome.UNKNOWN]
+    text = f"wave {wave} is not finished: {len(left)} of {len(rows)} targets have no outcome"
+    if unknown:
+        text += f" (unknown: {', '.join(unknown)})"
+    site.ledger.transition(plan.rollout, RolloutState.WAITING, reason=text)
+    say_waiting(site, plan.rollout, f"{text}; the next run goes on with them")
+    return JudgeAnswer(wave=wave, verdict=None, sentence=text)
+
+
+def _soaks_until(plan: Plan, wave: int, rows: Sequence[TargetRow]) -> datetime | None:
+    ends = [row.ended_at for row in rows if row.ended_at is not None and row.outcome is Outcome.APPLIED]
+    found = plan.wave(wave)
+    if not ends or found is None:
+        return None
+    return max(ends) + timedelta(seconds=found.soak)
+
+
+def _soaking(site: Site, plan: Plan, wave: int, until: datetime) -> JudgeAnswer:
+    left = format_duration((until - site.clock()).total_seconds())
+    text = f"wave {wave} soaks until {until:%H:%M:%S} UTC"
+    say_waiting(site, plan.rollout, text)
+    return JudgeAnswer(wave=wave, verdict=None, sentence=f"{text} ({left} left)", again_at=until)
+
+
+async def _decide(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], control: list[str]) -> JudgeAnswer:
+    applied = [row for row in rows if row.outcome is Outcome.APPLIED]
+    if not applied:
+        return _conclude(site, plan, wave, nothing_applied(plan, wave, rows), [])
+    probes = await _probe_again(site, plan, applied)
+    checks: list[CheckVerdict] = []
+    for check in plan.policy.spec.verify:
+        if check.prometheus is not None:
+            checks.append(await _judge_metric(site, plan, wave, check, applied, _untouched(site, plan, control)))
+    verdict = judge_wave(checks, probes, plan.policy.spec.verify)
+    if verdict.verdict is VerdictName.UNDO and plan.policy.spec.on_failure.undo == "never":
+        reason = f"{verdict.reason}; the policy says onFailure.undo: never, so a person must decide"
+        verdict = verdict.model_copy(update={"verdict": VerdictName.HOLD, "reason": reason})
+    return _conclude(site, plan, wave, verdict, checks)
+
+
+def nothing_applied(plan: Plan, wave: int, rows: Sequence[TargetRow]) -> WaveVerdict:
+    """Judge a wave in which nothing was changed: no evidence is no pass, unless there was nothing to do."""
+    outcomes = {row.outcome for row in rows}
+    if outcomes <= {Outcome.NOTHING_TO_DO, Outcome.SUPERSEDED, Outcome.SKIPPED}:
+        reason = "no target of this wave needed the change: there is nothing to judge"
+        return WaveVerdict(verdict=VerdictName.PROMOTE, reason=reason, checks=())
+    said = ", ".join(f"{row.target} {row.outcome.value if row.outcome else 'open'}" for row in rows[:8])
+    reason = f"no target of this wave was patched ({said}): there is no evidence that the patch is good"
+    return WaveVerdict(verdict=VerdictName.HOLD, reason=reason, checks=())
+
+
+def _untouched(site: Site, plan: Plan, control: Sequence[str]) -> list[str]:
+    """Give the controls that nobody has changed since: a superseded or changed target is no control any more."""
+    rows = {row.target: row for row in site.ledger.targets(plan.rollout)}
+    return [name for name in control if rows[name].state is TargetState.PENDING and rows[name].outcome is None]
+
+
+async def _probe_again(site: Site, plan: Plan, applied: Sequence[TargetRow]) -> list[ProbeResult]:
+    """Run the per-target checks once more after the soak; a target that does not answer now does not pass."""
+    checks = [check for check in plan.policy.spec.verify if check.prometheus is None]
+    if not checks:
+        return []
+    channel, results = site.channel(plan.policy.spec.driver.connection), []
+    for row in applied:
+        planned = plan.planned(row.target)
+        if planned is None:
+            continue
+        try:
+            session = await channel.open(planned.target)
+        except ChannelError as error:
+            results += [
+                ProbeResult(check=check.name, target=row.target, ok=None, detail=str(error)) for check in checks
+            ]
+            continue
+        try:
+            results += await run_probes(session, planned.target, checks)
+        finally:
+            await session.close()
+    return results
+
+
+async def _judge_metric(
+    site: Site, plan: Plan, wave: int, check: Check, applied: Sequence[TargetRow], control: Sequence[str]
+) -> CheckVerdict:
+    try:
+        measured = await measure(site, plan, check, applied, control)
+    except MetricSourceUnavailable as error:
+        return CheckVerdict.unavailable(check, str(error))
+    document = site.ledger.store_document("measured", measured.document())
+    body = {"wave": wave, "check": check.name, "data": document}
+    site.ledger.append(
+        NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=f"measured:{wave}:{check.name}", body=body)
+    )
+    return judge_check(check, canary=measured.canary, control=measured.control, before=measured.before)
+
+
+def _conclude(site: Site, plan: Plan, wave: int, verdict: WaveVerdict, checks: Sequence[CheckVerdict]) -> JudgeAnswer:
+    body = {
+        "wave": wave,
+        "verdict": verdict.verdict.value,
+        "reason": verdict.reason,
+        "checks": [check.model_dump(mode="json") for check in (verdict.checks or checks)],
+    }
+    site.ledger.append(NewEntry(chain=plan.rollout, kind=EntryKind.VERDICT, key=f"verdict:{wave}", body=body))
+    say_waiting(site, plan.rollout, "")
+    following = NEXT_STATE.get(verdict.verdict)
+    if following is not None:
+        site.ledger.transition(plan.rollout, following, reason=f"wave {wave}: {verdict.reason}")
+    return JudgeAnswer(wave=wave, verdict=verdict.verdict, sentence=verdict.reason)

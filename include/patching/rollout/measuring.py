@@ -1,0 +1,96 @@
+"""Measuring a wave: counter increases of canary, control and before, from the metric source of a check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from patching.ledger.base import TargetRow
+from patching.plan.document import Plan
+from patching.policy import Check
+from patching.rollout.site import Site
+from patching.sources.base import Sample
+from patching.target import Target
+from patching.value import JsonValue, Value
+
+SERIES_POINTS = 24
+
+
+class Measured(Value):
+    """What was read for one check: totals per target over the soak, and before it, and points for the picture."""
+
+    canary: tuple[Sample, ...]
+    control: tuple[Sample, ...]
+    before: tuple[Sample, ...]
+    points: tuple[Sample, ...] = ()
+    changes: tuple[tuple[str, str], ...] = ()
+
+    def document(self) -> dict[str, JsonValue]:
+        """Give the plain JSON that the ledger keeps, the report draws and the page shows."""
+        roles = {sample.target: "canary" for sample in self.canary}
+        series: dict[str, list[list[JsonValue]]] = {}
+        for point in self.points:
+            series.setdefault(point.target, []).append([point.end.isoformat(), point.errors, point.requests])
+        return {
+            "series": [
+                {"target": name, "role": roles.get(name, "control"), "points": points}
+                for name, points in sorted(series.items())
+            ],
+            "changes": [{"target": name, "at": at} for name, at in self.changes],
+            "totals": {
+                "canary": [sample.model_dump(mode="json") for sample in self.canary],
+                "control": [sample.model_dump(mode="json") for sample in self.control],
+                "before": [sample.model_dump(mode="json") for sample in self.before],
+            },
+        }
+
+
+def matchers(target: Target, series: dict[str, str]) -> dict[str, str]:
+    """Say how a target is found in the metrics: the policy's ``series`` with its placeholders filled."""
+    names = {"name": target.name, "address": target.address}
+    names |= {f"label:{key}": value for key, value in target.labels.items()}
+    filled = {}
+    for label, pattern in series.items():
+        text = pattern
+        for name, value in names.items():
+            text = text.replace("{" + name + "}", value)
+        filled[label] = text
+    return filled
+
+
+async def measure(
+    site: Site, plan: Plan, check: Check, applied: Sequence[TargetRow], control: Sequence[str]
+) -> Measured:
+    """Read one check's counters for patched and control targets in the same span, and for the time before.
+
+    The span runs from the end of the last change to now. Raises MetricSourceUnavailable.
+    """
+    rules = check.prometheus
+    if rules is None:
+        raise ValueError(f'check "{check.name}" has no metrics')
+    source = site.metrics(rules.connection)
+    patched = [row.target for row in applied]
+    found = {item.target.name: matchers(item.target, rules.series) for item in plan.targets}
+    started = max(row.ended_at for row in applied if row.ended_at is not None)
+    begun = min(row.began_at for row in applied if row.began_at is not None)
+    now = site.clock()
+    names = [*patched, *control]
+    wanted = {name: found[name] for name in names}
+    during = await source.increases(wanted, rules.errors, rules.requests, started, now)
+    before = await source.increases(
+        {name: found[name] for name in patched},
+        rules.errors,
+        rules.requests,
+        begun - timedelta(seconds=rules.before),
+        begun,
+    )
+    lead = begun - (now - begun)
+    points = await source.points(wanted, rules.errors, rules.requests, lead, now, SERIES_POINTS)
+    ended = tuple((row.target, row.ended_at.isoformat()) for row in applied if row.ended_at is not None)
+    return Measured(
+        canary=tuple(sample for sample in during if sample.target in set(patched)),
+        control=tuple(sample for sample in during if sample.target in set(control)),
+        before=tuple(before),
+        points=tuple(points),
+        changes=ended,
+    )

@@ -1,0 +1,116 @@
+"""Record: a rollout's own view of the ledger; writing waits out a ledger that is gone, so that nothing is launched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from patching.errors import LedgerUnavailable
+from patching.ledger.base import Fence
+from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
+from patching.ledger.writer import LedgerWriter
+from patching.plan.document import Plan
+from patching.rollout.answers import Request
+from patching.rollout.site import Site
+from patching.target import Snapshot
+from patching.value import JsonValue
+
+T = TypeVar("T")
+
+
+def run_key(dag_id: str, run_id: str) -> str:
+    """Name a DAG run in the ledger."""
+    return f"{dag_id}::{run_id}"
+
+
+def rollout_of_run(site: Site, dag_id: str, run_id: str) -> str | None:
+    """Find the rollout that a DAG run works on; None when its ``discover`` never got that far."""
+    entry = site.ledger.find(CONTROL, f"run:{dag_id}:{run_id}")
+    return None if entry is None else entry.body.get("rollout")
+
+
+def request_of_run(site: Site, rollout: str, run_id: str) -> Request | None:
+    """Find what a DAG run on this rollout was asked for."""
+    entry = site.ledger.find(rollout, f"run-began:{run_id}")
+    return None if entry is None else Request.model_validate(entry.body["request"])
+
+
+def frozen_plan(site: Site, rollout: str) -> Plan | None:
+    """Load the frozen plan of a rollout; the plan is never re-made from YAML."""
+    row = site.ledger.rollout(rollout)
+    if row is None or row.plan_digest is None:
+        return None
+    return Plan.model_validate(site.ledger.document(row.plan_digest))
+
+
+class Record:
+    """Asynchronous writer for one rollout.
+
+    While the ledger is gone every write waits (at most ``site.patience`` seconds, then LedgerUnavailable), so a job
+    that cannot write its intent does not act.
+    """
+
+    def __init__(self, site: Site, rollout: str) -> None:
+        self.site = site
+        self.rollout = rollout
+        self._writer = LedgerWriter(site.ledger)
+
+    async def close(self) -> None:
+        """Stop the writer thread; everything accepted is written."""
+        await self._writer.close()
+
+    async def append(
+        self,
+        kind: EntryKind,
+        key: str,
+        body: dict[str, JsonValue] | None = None,
+        *,
+        target: str | None = None,
+        step: str | None = None,
+        actor: str | None = None,
+        fence: Fence | None = None,
+    ) -> LedgerEntry:
+        """Write one entry of this rollout; raises FenceLost, LedgerConflict, LedgerUnavailable (after the patience)."""
+        entry = NewEntry(chain=self.rollout, kind=kind, key=key, target=target, step=step, actor=actor, body=body or {})
+        return await self._patiently(lambda: self._writer.append(entry, fence))
+
+    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run another blocking ledger call off the event loop, with the same patience."""
+        return await self._patiently(lambda: self._writer.call(function, *args, **kwargs))
+
+    async def document(self, kind: str, document: JsonValue) -> str:
+        """Keep a large document; returns its digest."""
+        return await self.call(self.site.ledger.store_document, kind, document)
+
+    async def snapshot(self, digest: str) -> Snapshot:
+        """Load a stored snapshot."""
+        return Snapshot.model_validate(await self.call(self.site.ledger.document, digest))
+
+    async def _patiently(self, attempt: Callable[[], Any]) -> Any:
+        waited, pause = 0.0, 0.5
+        while True:
+            try:
+                return await attempt()
+            except LedgerUnavailable:
+                if waited >= self.site.patience:
+                    raise
+                self.site.log(f"the ledger is unavailable: nothing new is launched; trying again in {pause:g} s")
+                await asyncio.sleep(pause)
+                waited += pause
+                pause = min(pause * 2, 10.0)
+
+
+def waits(record_chain: str, sentence: str, *, target: str | None, number: int) -> NewEntry:
+    """Make the entry that says what a rollout, or one target, waits for."""
+    key = f"waits:{target or '-'}:{number}"
+    return NewEntry(chain=record_chain, kind=EntryKind.WAITS, key=key, target=target, body={"sentence": sentence})
+
+
+def say_waiting(site: Site, rollout: str, sentence: str, *, target: str | None = None) -> None:
+    """Write what a rollout waits for, once per change of the sentence."""
+    earlier: Sequence[LedgerEntry] = site.ledger.entries(rollout, kinds=[EntryKind.WAITS], target=target)
+    earlier = [entry for entry in earlier if entry.target == target]
+    if (earlier[-1].body.get("sentence", "") if earlier else "") == sentence:
+        return
+    site.ledger.append(waits(rollout, sentence, target=target, number=len(earlier)))

@@ -1,0 +1,141 @@
+"""Running steps once: intent before the act, settling by step id after an interruption, never a blind second run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from patching.change import IfInterrupted, Reply, Step, step_id
+from patching.channels.base import Attach, Handle, Progress, Session
+from patching.ledger.base import Fence, Intent
+from patching.ledger.entry import EntryKind
+from patching.rollout.record import Record
+
+OUTPUT_KEPT = 4096
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """How one step ended: ``ok``; else ``lost`` (nobody knows), ``overdue`` (cancelled) or a plain failure."""
+
+    step: Step
+    ok: bool
+    lost: bool = False
+    overdue: bool = False
+    exit_code: int | None = None
+    detail: str = ""
+
+
+def tail(text: str, limit: int = 300) -> str:
+    """Keep the last line that says something, for a reason a person reads."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return (lines[-1] if lines else "")[-limit:]
+
+
+def judge_end(step: Step, progress: Progress) -> StepEnd:
+    """Say what a step's last seen state means; a lost exit status is never success.
+
+    A reboot step counts as done when the boot id changed (``if_interrupted: success``).
+    """
+    if progress.attach is Attach.ENDED and progress.reply is not None:
+        reply = progress.reply
+        if reply.exit_code is None:
+            return StepEnd(step, ok=False, lost=True, detail=f"the exit status of step {step.name} was lost")
+        said = tail(reply.stderr) or tail(reply.stdout)
+        return StepEnd(step, ok=reply.ok, exit_code=reply.exit_code, detail="" if reply.ok else said)
+    if progress.attach is Attach.REBOOTED and step.if_interrupted is IfInterrupted.SUCCESS:
+        return StepEnd(step, ok=True, detail="the boot id changed")
+    if progress.attach is Attach.RUNNING:
+        return StepEnd(step, ok=False, overdue=True, detail=f"step {step.name} is not done after {step.deadline:g} s")
+    return StepEnd(step, ok=False, lost=True, detail=f"step {step.name} was interrupted ({progress.attach.value})")
+
+
+class StepRunner:
+    """Runs the steps of one target under one lease; every act has its intent in the ledger first."""
+
+    def __init__(self, record: Record, session: Session, target: str, fence: Fence | None) -> None:
+        self.record = record
+        self.session = session
+        self.target = target
+        self.fence = fence
+
+    async def read(self, steps: list[Step]) -> dict[str, Reply]:
+        """Run reading steps in order; reading needs no intent."""
+        return {step.name: await self.session.read(step) for step in steps}
+
+    async def run(self, step: Step, generation: int) -> StepEnd:
+        """Write the intent, start or attach, wait for the end, write the outcome."""
+        site = self.record.site
+        name = step_id(self.record.rollout, self.target, step.phase, step.name, generation)
+        body = {"step": step.model_dump(mode="json"), "generation": generation}
+        await self.record.append(
+            EntryKind.INTENT, f"intent:{name}", body, target=self.target, step=name, fence=self.fence
+        )
+        site.crash("intent-written")
+        handle = await self.session.start(name, step)
+        site.crash("started")
+        progress = await self.session.wait(handle, step)
+        site.crash("ended")
+        if progress.attach is Attach.RUNNING:
+            progress = await self._cancel(handle, step, progress)
+        return await self._conclude(name, step, progress)
+
+    async def _cancel(self, handle: Handle, step: Step, running: Progress) -> Progress:
+        await self.session.cancel(handle)
+        after = await self.session.look(handle.step_id, step)
+        return running if after.attach is Attach.ENDED else after
+
+    async def settle(self, intent: Intent) -> StepEnd | None:
+        """Close an open intent by its step id: look first. None when the step never began on the target.
+
+        Such an intent stays open: the resumed job starts it under the same id, or gives it up with ``abandon``.
+        """
+        step = Step.model_validate(intent.step)
+        progress = await self.session.look(intent.step_id, step)
+        if progress.attach is Attach.RUNNING:
+            handle = await self.session.start(intent.step_id, step)
+            progress = await self.session.wait(handle, step)
+        if progress.attach is Attach.ABSENT:
+            return None
+        return await self._conclude(intent.step_id, step, progress)
+
+    async def abandon(self, intent: Intent) -> None:
+        """Give up a step that never began on the target: its outcome is ``absent`` and nobody will start it."""
+        await self._outcome(intent.step_id, {"attach": Attach.ABSENT.value, "exit_code": None, "ok": False})
+
+    async def _conclude(self, name: str, step: Step, progress: Progress) -> StepEnd:
+        end = judge_end(step, progress)
+        reply = progress.reply
+        body = {
+            "step": step.name,
+            "phase": step.phase.value,
+            "attach": progress.attach.value,
+            "ok": end.ok,
+            "exit_code": end.exit_code,
+            "detail": end.detail,
+            "stdout": reply.stdout[-OUTPUT_KEPT:] if reply else "",
+            "stderr": reply.stderr[-OUTPUT_KEPT:] if reply else "",
+        }
+        await self._outcome(name, body)
+        self.record.site.crash("outcome-written")
+        return end
+
+    async def _outcome(self, name: str, body: dict[str, object]) -> None:
+        await self.record.append(
+            EntryKind.STEP_OUTCOME, f"outcome:{name}", body, target=self.target, step=name, fence=self.fence
+        )
+
+
+def recorded_ends(outcomes: Mapping[str, dict[str, object]], steps: list[Step], ids: list[str]) -> dict[str, StepEnd]:
+    """Read back how already recorded steps ended, so that a resumed job does not run them again."""
+    ends: dict[str, StepEnd] = {}
+    for step, name in zip(steps, ids, strict=True):
+        body = outcomes.get(name)
+        if body is None:
+            continue
+        code = body.get("exit_code")
+        ok = bool(body.get("ok"))
+        lost = not ok and code is None
+        exit_code = code if isinstance(code, int) else None
+        ends[step.name] = StepEnd(step, ok=ok, lost=lost, exit_code=exit_code, detail=str(body.get("detail", "")))
+    return ends

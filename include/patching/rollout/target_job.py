@@ -1,0 +1,196 @@
+"""TargetJob: what a change job and an undo job share: a lease with its heartbeat, one session, settled intents."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from patching.change import JobResult, Outcome, Patch, Phase, Step, step_id
+from patching.channels.base import Channel, Session
+from patching.drivers.base import PatchDriver
+from patching.errors import FenceLost, LedgerUnavailable
+from patching.ledger.base import Busy, Claim, Fence, Lease, TargetRow
+from patching.ledger.entry import EntryKind
+from patching.plan.document import Plan, PlannedTarget
+from patching.rollout.probing import probe
+from patching.rollout.record import Record
+from patching.rollout.steps import StepEnd, StepRunner, recorded_ends
+from patching.target import Snapshot
+
+
+class JobFailed(Exception):
+    """A change job ends here with this result; not an error of ours."""
+
+    def __init__(self, result: JobResult) -> None:
+        super().__init__(result.reason)
+        self.result = result
+
+
+class TargetJob:
+    """One target, one lease, one session."""
+
+    def __init__(
+        self, record: Record, plan: Plan, planned: PlannedTarget, channel: Channel, driver: PatchDriver, row: TargetRow
+    ) -> None:
+        self.record = record
+        self.site = record.site
+        self.plan = plan
+        self.planned = planned
+        self.target = planned.target
+        self.name = planned.target.name
+        self.channel = channel
+        self.driver = driver
+        self.lease: Lease | None = None
+        self.generation = row.generation
+        self.was_unknown = row.outcome is Outcome.UNKNOWN
+
+    @property
+    def fence(self) -> Fence | None:
+        """Proof of ownership for every append of this job."""
+        return Fence(lease=self.lease.id, epoch=self.lease.epoch) if self.lease else None
+
+    async def acquire(self, claims: Sequence[Claim]) -> Busy | None:
+        """Take the target's lease with all its claims, or say what is busy."""
+        answer = await self.record.call(
+            self.site.ledger.acquire, self.site.owner, self.plan.rollout, self.name, claims, ttl=self.site.lease_ttl
+        )
+        if isinstance(answer, Busy):
+            return answer
+        self.lease = answer
+        self.site.crash("lease-taken")
+        return None
+
+    async def release(self) -> None:
+        """Give the lease back; a job whose outcome is unknown must not call this."""
+        if self.lease is not None:
+            await self.record.call(self.site.ledger.release, self.lease)
+            self.lease = None
+
+    @asynccontextmanager
+    async def heartbeat(self) -> AsyncIterator[None]:
+        """Prolong the lease while the body runs; a lost lease cancels the body with FenceLost."""
+        body = asyncio.current_task()
+        lost: list[FenceLost] = []
+
+        async def beat() -> None:
+            while self.lease is not None:
+                await asyncio.sleep(self.site.lease_ttl / 3)
+                try:
+                    if self.lease is not None:
+                        self.lease = await asyncio.to_thread(
+                            self.site.ledger.heartbeat, self.lease, ttl=self.site.lease_ttl
+                        )
+                except LedgerUnavailable:
+                    continue
+                except FenceLost as error:
+                    lost.append(error)
+                    if body is not None:
+                        body.cancel()
+                    return
+
+        beating = asyncio.create_task(beat())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if lost:
+                raise lost[0] from None
+            raise
+        finally:
+            beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beating
+
+    async def probe(self, session: Session, wanted: Sequence[Patch] = ()) -> Snapshot:
+        """Read the target in the driver's rounds and parse what came back."""
+        return await probe(session, self.driver, self.target, wanted, self.site.clock)
+
+    def runner(self, session: Session) -> StepRunner:
+        """Make the step runner for the open session, under the current lease."""
+        return StepRunner(self.record, session, self.name, self.fence)
+
+    async def open(self) -> Session:
+        """Open the one session of this job; raises ChannelError."""
+        return await self.channel.open(self.target)
+
+    async def settle(self, session: Session, *, abandon: bool) -> list[StepEnd]:
+        """Settle every open intent of this target in this rollout by its id, before anything else is decided."""
+        runner = self.runner(session)
+        ends = []
+        for intent in await self.record.call(
+            self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=True
+        ):
+            end = await runner.settle(intent)
+            if end is not None:
+                ends.append(end)
+            elif abandon:
+                await runner.abandon(intent)
+        return ends
+
+    async def resolved(self, phase: Phase, resolve: Callable[[], list[Step]]) -> list[Step]:
+        """Give the stored step list of a phase, or resolve and store it: a list is never re-computed (T9)."""
+        key = f"steps:{self.name}:{phase.value}:{self.generation}"
+        found = await self.record.call(self.site.ledger.find, self.plan.rollout, key)
+        if found is not None:
+            return [Step.model_validate(item) for item in found.body["steps"]]
+        steps = resolve()
+        if steps:
+            body = {
+                "phase": phase.value,
+                "generation": self.generation,
+                "steps": [step.model_dump(mode="json") for step in steps],
+            }
+            await self.record.append(EntryKind.STEPS_RESOLVED, key, body, target=self.name, fence=self.fence)
+            self.site.crash("steps-resolved")
+        return steps
+
+    async def run_phase(self, session: Session, phase: Phase, resolve: Callable[[], list[Step]]) -> list[StepEnd]:
+        """Run a phase's steps in order, skipping those whose end is recorded; stops at the first that is not ok."""
+        steps = await self.resolved(phase, resolve)
+        if not steps:
+            return []
+        await self.progress(phase.value)
+        ids = [step_id(self.plan.rollout, self.name, step.phase, step.name, self.generation) for step in steps]
+        ended = await self._outcomes(steps, ids)
+        runner, ends = self.runner(session), []
+        for step in steps:
+            end = ended.get(step.name) or await runner.run(step, self.generation)
+            ends.append(end)
+            if not end.ok:
+                break
+        return ends
+
+    async def _outcomes(self, steps: list[Step], ids: list[str]) -> dict[str, StepEnd]:
+        found = {}
+        for name in ids:
+            entry = await self.record.call(self.site.ledger.find, self.plan.rollout, f"outcome:{name}")
+            if entry is not None:
+                found[name] = entry.body
+        return recorded_ends(found, steps, ids)
+
+    async def progress(self, phase: str, detail: str = "") -> None:
+        """Show what the target is doing; the key makes it appear once per generation and phase."""
+        body = {"phase": phase, "detail": detail}
+        key = f"progress:{self.name}:{phase}:{self.generation}:{detail}"
+        await self.record.append(EntryKind.TARGET_PROGRESS, key, body, target=self.name, fence=self.fence)
+
+    async def raise_generation(self, reason: str) -> None:
+        """Raise the generation through the ledger: the only way in which a step may run again."""
+        self.generation += 1
+        body = {"generation": self.generation, "reason": reason, "reopen": False}
+        key = f"generation:{self.name}:{self.generation}"
+        await self.record.append(EntryKind.GENERATION_RAISED, key, body, target=self.name, fence=self.fence)
+
+    async def conclude(self, result: JobResult, *, undo: bool) -> None:
+        """Write the target's outcome."""
+        body = {
+            "outcome": result.outcome.value,
+            "reason": result.reason,
+            "signature": result.signature,
+            "active": result.active,
+            "undo": undo,
+        }
+        key = f"target-outcome:{self.name}:{self.generation}:{'undo' if undo else 'change'}"
+        await self.record.append(EntryKind.TARGET_OUTCOME, key, body, target=self.name, fence=self.fence)
+        self.site.crash("target-outcome-written")

@@ -1,0 +1,67 @@
+"""UndoJob: one changed target brought back to its before-state, as prepared before the change."""
+
+from __future__ import annotations
+
+from patching.change import JobResult, Outcome, Phase
+from patching.channels.base import Session
+from patching.errors import ChannelError
+from patching.ledger.base import Busy
+from patching.plan.capacity import target_claims
+from patching.probes.checks import run_probes
+from patching.rollout.target_job import TargetJob
+
+ATTEMPTS = 2
+
+
+class UndoJob(TargetJob):
+    """Undoes one target: settles what is open, probes, downgrades, and proves it by what the target runs."""
+
+    async def run(self) -> JobResult | Busy:
+        """Do the whole undo; Busy when a lease is not to be had yet. Raises FenceLost, LedgerUnavailable."""
+        busy = await self.acquire(target_claims(self.plan, self.target))
+        if busy is not None:
+            return busy
+        async with self.heartbeat():
+            result = await self._carry_out()
+            await self.conclude(result, undo=True)
+            if result.outcome is not Outcome.UNKNOWN:
+                await self.release()
+        return result
+
+    async def _carry_out(self) -> JobResult:
+        try:
+            session = await self.open()
+        except ChannelError as error:
+            return JobResult(outcome=Outcome.FAILED, reason=f"undo could not begin: {error}", signature="undo:offline")
+        try:
+            return await self._undo(session)
+        except ChannelError as error:
+            reason = f"the connection was lost during the undo, and what became of it is not known: {error}"
+            return JobResult(outcome=Outcome.UNKNOWN, reason=reason, signature="undo:unknown")
+        finally:
+            await session.close()
+
+    async def _undo(self, session: Session) -> JobResult:
+        await self.settle(session, abandon=True)
+        patches = self.planned.patches
+        for left in reversed(range(ATTEMPTS)):
+            now = await self.probe(session)
+            ends = await self.run_phase(
+                session, Phase.UNDO, lambda now=now: self.driver.undo(self.target, now, patches)
+            )
+            bad = next((end for end in ends if not end.ok), None)
+            if bad is None or not left:
+                break
+            await self.raise_generation(f"undo: {bad.detail}; going on from what a probe finds")
+        result = self.driver.verify_undo(await self.probe(session), patches)
+        if result.outcome is not Outcome.UNDONE:
+            said = f" ({bad.step.name}: {bad.detail})" if bad is not None else ""
+            return result.model_copy(update={"reason": result.reason + said})
+        return await self._checked(session, result)
+
+    async def _checked(self, session: Session, result: JobResult) -> JobResult:
+        for found in await run_probes(session, self.target, self.plan.policy.spec.verify):
+            if not found.ok:
+                reason = f'the old versions are back, but check "{found.check}" does not pass: {found.detail}'
+                return JobResult(outcome=Outcome.FAILED, reason=reason, signature=f"undo:probe:{found.check}")
+        return result

@@ -1,0 +1,150 @@
+"""Undoing: newest change first, at once after a bad verdict, and swept again at the end; what cannot be undone is loud."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from patching.change import JobResult, Outcome
+from patching.errors import FenceLost
+from patching.ledger.base import Busy, TargetRow
+from patching.ledger.entry import EntryKind
+from patching.plan.document import Plan
+from patching.rollout.answers import UndoSummary
+from patching.rollout.record import Record, frozen_plan
+from patching.rollout.site import Site
+from patching.rollout.states import RolloutState
+from patching.rollout.undo_job import UndoJob
+
+QUARANTINE_DAYS = 14
+BUSY_PAUSE = 0.5
+CHANGED = frozenset({Outcome.APPLIED, Outcome.FAILED, Outcome.UNKNOWN})
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_undo(rows: Sequence[TargetRow], state: RolloutState, wave: int | None) -> list[TargetRow]:
+    """Give the targets to undo, newest change first.
+
+    In an undoing rollout all that were changed; in a running one only those that failed, so that no target stays
+    half-changed while the wave goes on within its budget.
+    """
+    wanted = CHANGED if state is RolloutState.UNDOING else frozenset({Outcome.FAILED})
+    found = [
+        row
+        for row in rows
+        if row.outcome in wanted and row.began_at is not None and row.undo_outcome is None and wave in (None, row.wave)
+    ]
+    return sorted(found, key=lambda row: (row.ended_at or EPOCH, row.target), reverse=True)
+
+
+async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> UndoSummary:
+    """Undo what must be undone in one wave, or (``wave`` None, the final sweep) in the whole rollout.
+
+    Skipped unless the ledger says so. After the sweep the rollout is ``undone``, or ``held`` where an undo failed
+    without a quarantine.
+    """
+    row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
+    if row is None or plan is None:
+        return UndoSummary(wave=wave, sentence="nothing was planned, so nothing can be undone", skipped=True)
+    if row.state not in (RolloutState.UNDOING, RolloutState.RUNNING, RolloutState.HELD):
+        return UndoSummary(wave=wave, sentence=f'the rollout is "{row.state.value}": nothing to undo', skipped=True)
+    if plan.policy.spec.on_failure.undo == "never" and row.state is not RolloutState.UNDOING:
+        return UndoSummary(wave=wave, sentence="the policy says onFailure.undo: never", skipped=True)
+    found = to_undo(site.ledger.targets(rollout), row.state, wave)
+    record = Record(site, rollout)
+    try:
+        await _undo_all(record, plan, found)
+    finally:
+        await record.close()
+    if wave is None:
+        _close(site, rollout, row.state)
+    return _summary(site, rollout, wave, [item.target for item in found])
+
+
+async def _undo_all(record: Record, plan: Plan, rows: Sequence[TargetRow]) -> None:
+    driver = plan.policy.spec.driver
+    channel = record.site.channel(driver.connection)
+    driving = record.site.driver(driver.name, dict(driver.options))
+    room = asyncio.Semaphore(record.site.concurrency)
+
+    async def one(row: TargetRow) -> None:
+        async with room:
+            planned = plan.planned(row.target)
+            if planned is None:
+                return
+            later = await record.call(record.site.ledger.later_rollouts, plan.rollout, row.target)
+            if later:
+                reason = f"not undone: rollout {later[0]} changed it later"
+                await _conclude_refused(record, row, reason)
+                return
+            while True:
+                answer = await UndoJob(record, plan, planned, channel, driving, row).run()
+                if not isinstance(answer, Busy):
+                    break
+                await asyncio.sleep(BUSY_PAUSE)
+            record.site.log(f"{row.target}: undo: {answer.outcome.value}: {answer.reason}")
+            await _quarantine_if_needed(record, plan, row, answer)
+
+    async with asyncio.TaskGroup() as jobs:
+        for row in rows:
+            jobs.create_task(_tolerating_takeover(record, row, one))
+
+
+async def _tolerating_takeover(record: Record, row: TargetRow, work) -> None:  # type: ignore[no-untyped-def]
+    try:
+        await work(row)
+    except FenceLost as error:
+        record.site.log(f"{row.target}: another worker has taken over ({error})")
+
+
+async def _conclude_refused(record: Record, row: TargetRow, reason: str) -> None:
+    body = {"outcome": Outcome.SKIPPED.value, "reason": reason, "signature": None, "active": True, "undo": True}
+    key = f"target-outcome:{row.target}:{row.generation}:undo"
+    await record.append(EntryKind.TARGET_OUTCOME, key, body, target=row.target)
+
+
+async def _quarantine_if_needed(record: Record, plan: Plan, row: TargetRow, result: JobResult) -> None:
+    """Quarantine a target that failed, and louder one that could not be undone, so that no rollout touches it."""
+    if not plan.policy.spec.on_failure.quarantine:
+        return
+    if result.outcome is Outcome.UNDONE and row.outcome is not Outcome.FAILED:
+        return
+    until = (record.site.clock() + timedelta(days=QUARANTINE_DAYS)).isoformat()
+    done = result.outcome is Outcome.UNDONE
+    reason = f"failed ({row.detail}) and was undone" if done else f"could not be undone: {result.reason}"
+    body = {"reason": reason, "until": until}
+    await record.append(EntryKind.QUARANTINED, f"quarantined:{row.target}", body, target=row.target)
+
+
+def _close(site: Site, rollout: str, state: RolloutState) -> None:
+    if state is not RolloutState.UNDOING:
+        return
+    rows = site.ledger.targets(rollout)
+    if to_undo(rows, state, None):
+        return
+    kept = {item.target for item in site.ledger.quarantines(now=site.clock())}
+    bad = [row.target for row in rows if row.undo_outcome in (Outcome.FAILED, Outcome.UNKNOWN)]
+    loose = [name for name in bad if name not in kept]
+    if loose:
+        reason = f"undo failed and nobody quarantined: {', '.join(loose)}; a person must look"
+        site.ledger.transition(rollout, RolloutState.HELD, reason=reason)
+        return
+    undone = sum(row.undo_outcome is Outcome.UNDONE for row in rows)
+    reason = f"{undone} undone" + (f"; NOT undone and quarantined: {', '.join(bad)}" if bad else "")
+    site.ledger.transition(rollout, RolloutState.UNDONE, reason=reason)
+
+
+def _summary(site: Site, rollout: str, wave: int | None, names: Sequence[str]) -> UndoSummary:
+    rows = [row for row in site.ledger.targets(rollout) if row.target in set(names)]
+    counts: dict[str, int] = {}
+    for row in rows:
+        name = row.undo_outcome.value if row.undo_outcome else "open"
+        counts[name] = counts.get(name, 0) + 1
+    if not rows:
+        return UndoSummary(wave=wave, sentence="nothing to undo", skipped=True)
+    bad = [row.target for row in rows if row.undo_outcome is not Outcome.UNDONE]
+    sentence = f"{counts.get('undone', 0)} of {len(rows)} undone"
+    if bad:
+        sentence += f"; NOT undone: {', '.join(bad)}"
+    return UndoSummary(wave=wave, counts=counts, sentence=sentence, bad=bool(bad))
