@@ -21,7 +21,7 @@ def short_path(directory: int, name: str) -> str:
     return f"/proc/self/fd/{directory}/{name}"
 
 
-def ask(path: Path, within: float = 60, **request: Any) -> Any:
+def ask(path: Path, patience: float = 60, /, **request: Any) -> Any:
     """Ask the lab for something and give back its answer.
 
     Raises:
@@ -33,7 +33,7 @@ def ask(path: Path, within: float = 60, **request: Any) -> Any:
         raise LabError("no lab is up here: run `patching lab up`") from None
     try:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(within)
+            client.settimeout(patience)
             client.connect(short_path(directory, path.name))
             client.sendall(json.dumps(request).encode() + b"\n")
             with client.makefile("rb") as answers:
@@ -41,7 +41,7 @@ def ask(path: Path, within: float = 60, **request: Any) -> Any:
     except (ConnectionRefusedError, FileNotFoundError):
         raise LabError("no lab is up here: run `patching lab up`") from None
     except TimeoutError:
-        raise LabError(f"the lab did not answer {request.get('do')!r} within {within:.0f} s") from None
+        raise LabError(f"the lab did not answer {request.get('do')!r} within {patience:.0f} s") from None
     finally:
         os.close(directory)
     if "error" in answer:

@@ -16,8 +16,11 @@ mount -t overlay "lab-$NAME" -o "lowerdir=$LOWER,upperdir=$DISK/upper,workdir=$D
 mount -t proc proc "$M/proc"
 cat /proc/sys/kernel/random/uuid > "$DISK/boot_id"
 # The kernel is shared with the machine: nothing in a host may set its sysctls or ring its sysrq bell.
-mount --bind "$M/proc/sys" "$M/proc/sys" && mount -o remount,bind,ro "$M/proc/sys"
-mount --bind "$M/proc/sysrq-trigger" "$M/proc/sysrq-trigger" && mount -o remount,bind,ro "$M/proc/sysrq-trigger"
+for n in sys sysrq-trigger; do
+  [ -e "$M/proc/$n" ] || continue
+  mount --bind "$M/proc/$n" "$M/proc/$n"
+  mount -o remount,bind,ro "$M/proc/$n"
+done
 mount --bind "$DISK/boot_id" "$M/proc/sys/kernel/random/boot_id"
 mount -t sysfs -o ro sysfs "$M/sys" 2>/dev/null || true
 mount -t tmpfs -o mode=755,size=32m tmpfs "$M/run"
