@@ -1,4 +1,4 @@
-"""Undoing: newest change first, at once after a bad verdict, and swept again at the end; what cannot be undone is loud."""
+"""Undoing: newest change first, at once after a bad verdict, swept again at the end; what cannot be undone is loud."""
 
 from __future__ import annotations
 

@@ -1,0 +1,69 @@
+"""Adoption: whether a run goes on with the policy's open rollout, or closes it and makes the one new plan."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from patching.ledger.base import RolloutRow
+from patching.plan.document import Plan
+from patching.plan.windows import close_of_nth_window
+from patching.policy import Policy
+from patching.quantity import format_duration
+from patching.rollout.answers import Request
+from patching.rollout.states import RolloutState
+from patching.value import Value, digest
+
+VALID_WITHOUT_WINDOWS = timedelta(days=7)
+NOT_BEGUN = frozenset({RolloutState.PLANNED, RolloutState.AWAITING_APPROVAL, RolloutState.WAITING})
+
+
+class Adoption(Value):
+    """Adopt the open rollout, or close it as superseded, and why."""
+
+    adopt: bool
+    reason: str
+
+
+def valid_until(plan: Plan) -> datetime:
+    """Say when a plan becomes too old: ``plan.validFor``, else the close of the second window after it was made."""
+    spec = plan.policy.spec
+    if spec.plan.valid_for is not None:
+        return plan.created_at + timedelta(seconds=spec.plan.valid_for)
+    close = close_of_nth_window(spec.schedule, plan.created_at, 2) if spec.schedule.windows else None
+    return close or plan.created_at + VALID_WITHOUT_WINDOWS
+
+
+def decide(
+    row: RolloutRow, plan: Plan | None, policy: Policy, request: Request, now: datetime, *, begun: bool
+) -> Adoption:
+    """Decide about an open rollout; one that has begun is only superseded when it is too old or a person asks.
+
+    ``begun`` says whether any target of it was begun.
+    """
+    if plan is None:
+        return Adoption(adopt=True, reason="its planning was interrupted: it is finished now")
+    if request.replan:
+        return Adoption(adopt=False, reason="a new plan was asked for")
+    if row.state is RolloutState.UNDOING:
+        return Adoption(adopt=True, reason="its undo is not finished")
+    if now >= valid_until(plan):
+        age = format_duration((now - plan.created_at).total_seconds())
+        return Adoption(adopt=False, reason=f"its plan is {age} old and no longer valid")
+    if begun or row.state not in NOT_BEGUN:
+        return Adoption(adopt=True, reason="it has begun and is within its validity")
+    return _not_begun(row, plan, policy, request)
+
+
+def _not_begun(row: RolloutRow, plan: Plan, policy: Policy, request: Request) -> Adoption:
+    if plan.policy_digest != digest(policy):
+        return Adoption(adopt=False, reason="the policy was edited before anything had begun")
+    if tuple(sorted(request.limit_to)) != tuple(sorted(plan.limit_to)) and request.limit_to:
+        return Adoption(adopt=False, reason="this run is limited to other targets")
+    if request.mode == "plan" and row.state is RolloutState.PLANNED:
+        return Adoption(adopt=False, reason="a fresh plan was asked for and nothing had begun")
+    return Adoption(adopt=True, reason="nothing has changed since it was planned")
+
+
+def carried_over(applied: int, left: int) -> str:
+    """Say what is done and what is left, as people say it."""
+    return f"{applied} applied, {left} carried over"

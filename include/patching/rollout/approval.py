@@ -1,0 +1,177 @@
+"""Approval: who must say yes to which plan, and whether enough different people did; bound to the plan's digest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from patching.change import JobResult, Outcome
+from patching.ledger.base import TargetRow
+from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.document import Plan
+from patching.plan.windows import next_opening, open_window
+from patching.policy import Approval
+from patching.report.plan_text import plan_markdown
+from patching.rollout.answers import Answer, ApprovalDecision, ApprovalRequest
+from patching.rollout.change_job import ChangeJob
+from patching.rollout.gates import approved
+from patching.rollout.record import Record, frozen_plan, request_of_run, say_waiting
+from patching.rollout.site import Site
+from patching.rollout.states import RolloutState
+
+OPEN_FOR = timedelta(hours=24)
+BEFORE_APPROVAL = (RolloutState.PLANNED, RolloutState.AWAITING_APPROVAL)
+
+
+def rules(plan: Plan) -> Approval:
+    """Give the approval rules that hold for a plan: an emergency has its own."""
+    return plan.policy.spec.emergency.approval if plan.emergency else plan.policy.spec.approval
+
+
+def asks_until(plan: Plan, now: datetime) -> datetime:
+    """Say how long the question stays open: until the window opens (or, in an open one, closes), else a day."""
+    wanted, schedule = rules(plan), plan.policy.spec.schedule
+    if wanted.timeout is not None:
+        return now + timedelta(seconds=wanted.timeout)
+    window = open_window(schedule, now) if schedule.windows else None
+    if window is not None:
+        return window.end
+    opening = next_opening(schedule, now) if schedule.windows else None
+    return opening or now + OPEN_FOR
+
+
+def approval_request(site: Site, rollout: str, run_id: str) -> ApprovalRequest | None:
+    """Say what people are asked about this rollout's plan; None when there is no plan to ask about.
+
+    ``needed`` is 0 in mode plan, after a decision, and where neither policy nor plan asks for approval.
+    """
+    row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
+    request = request_of_run(site, rollout, run_id)
+    if row is None or plan is None or request is None:
+        return None
+    needed, reason = plan.approval_required, plan.approval_reason
+    if request.mode == "plan":
+        needed, reason = 0, "mode is plan: nothing is changed, so nobody is asked"
+    elif row.state not in BEFORE_APPROVAL:
+        needed, reason = 0, f'the rollout is "{row.state.value}": it was decided before'
+    elif request.plan_digest is not None and not plan.digest.startswith(request.plan_digest):
+        needed, reason = 0, f"this run is for plan {request.plan_digest[:12]}, but the plan is {plan.digest[:12]}"
+    if needed:
+        site.ledger.transition(rollout, RolloutState.AWAITING_APPROVAL, reason=reason)
+        people = "person" if needed == 1 else "different people"
+        say_waiting(site, rollout, f"waits for the approval of plan {plan.digest[:12]} by {needed} {people}")
+    return ApprovalRequest(
+        rollout=rollout,
+        needed=needed,
+        reason=reason,
+        approvers=site.people(rules(plan).approvers),
+        plan_digest=plan.digest,
+        until=asks_until(plan, site.clock()),
+        subject=f"Approve plan {plan.digest[:12]} of {plan.policy.name}: {len(plan.targets)} targets",
+        body=plan_markdown(plan),
+    )
+
+
+def decide(site: Site, rollout: str, run_id: str, answers: Sequence[Answer]) -> ApprovalDecision:
+    """Count the answers: different people, none of them the requester, all of them allowed; one rejection ends it.
+
+    The decision is written to the ledger and binds to the plan's digest. Without enough answers the rollout goes on
+    waiting where a later run can ask again, and expires otherwise.
+    """
+    row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
+    request = request_of_run(site, rollout, run_id)
+    if row is None or plan is None or request is None:
+        return ApprovalDecision(approved=False, decided=False, reason="this run has no plan")
+    if approved(site, rollout, plan):
+        return ApprovalDecision(approved=True, decided=True, reason="the plan was approved before")
+    if request.mode == "plan":
+        return ApprovalDecision(approved=False, decided=False, reason="mode is plan: nothing is changed")
+    if row.state not in BEFORE_APPROVAL:
+        return ApprovalDecision(approved=False, decided=True, reason=f'the rollout is "{row.state.value}"')
+    if request.plan_digest is not None and not plan.digest.startswith(request.plan_digest):
+        reason = f"this run was triggered for plan {request.plan_digest[:12]}, but the plan is {plan.digest[:12]}"
+        return ApprovalDecision(approved=False, decided=False, reason=reason)
+    for answer in answers:
+        body = {
+            "person": answer.person,
+            "decision": "approve" if answer.approved else "reject",
+            "plan": plan.digest,
+            "comment": answer.comment,
+            "answered_at": answer.at.isoformat(),
+        }
+        key = f"approval:{plan.digest}:{run_id}:{answer.person}"
+        site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.APPROVAL, key=key, actor=answer.person, body=body))
+    return _conclude(site, plan, row.state, _count(site, plan, request.requested_by, answers), request.scheduled)
+
+
+def _count(site: Site, plan: Plan, requester: str | None, answers: Sequence[Answer]) -> ApprovalDecision:
+    rejected = [answer.person for answer in answers if not answer.approved]
+    if rejected:
+        return ApprovalDecision(
+            approved=False, decided=True, people=tuple(rejected), reason=f"rejected by {', '.join(rejected)}"
+        )
+    allowed = set(site.people(rules(plan).approvers))
+    people = sorted({answer.person for answer in answers if answer.approved})
+    counted = [name for name in people if name != requester and (not allowed or name in allowed)]
+    needed = plan.approval_required
+    if len(counted) >= needed:
+        reason = f"approved by {' and '.join(counted)}" if needed else plan.approval_reason or "no approval is needed"
+        return ApprovalDecision(approved=True, decided=True, people=tuple(counted), reason=reason)
+    reason = f"{len(counted)} of {needed} approvals by different people"
+    if requester in people:
+        reason += f" ({requester} asked for this run, so their own answer does not count)"
+    barred = [name for name in people if allowed and name not in allowed]
+    if barred:
+        reason += f" ({', '.join(barred)} may not approve this policy)"
+    return ApprovalDecision(approved=False, decided=False, people=tuple(counted), reason=reason)
+
+
+def _conclude(
+    site: Site, plan: Plan, state: RolloutState, decision: ApprovalDecision, scheduled: bool
+) -> ApprovalDecision:
+    rollout = plan.rollout
+    say_waiting(site, rollout, "")
+    if decision.decided:
+        body = {
+            "approved": decision.approved,
+            "people": list(decision.people),
+            "plan": plan.digest,
+            "reason": decision.reason,
+        }
+        key = f"approved:{plan.digest}"
+        site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.APPROVAL_DECIDED, key=key, body=body))
+        to = RolloutState.WAITING if decision.approved else RolloutState.ABORTED
+        site.ledger.transition(rollout, to, reason=decision.reason)
+    elif not scheduled:
+        site.ledger.transition(rollout, RolloutState.EXPIRED, reason=decision.reason)
+    return decision
+
+
+async def prepare(site: Site, rollout: str, run_id: str) -> str:
+    """Download and check the planned packages on every target once the plan is approved; says how it went.
+
+    A target that fails here keeps its place: its change job tries once more and then fails by itself.
+    """
+    plan, row = frozen_plan(site, rollout), site.ledger.rollout(rollout)
+    if plan is None or row is None or not approved(site, rollout, plan) or row.state is not RolloutState.WAITING:
+        return "nothing to prepare"
+    record = Record(site, rollout)
+    driver = plan.policy.spec.driver
+    channel, driving = site.channel(driver.connection), site.driver(driver.name, dict(driver.options))
+    room = asyncio.Semaphore(site.concurrency)
+
+    async def one(target: TargetRow) -> JobResult | None:
+        planned = plan.planned(target.target)
+        if planned is None or target.outcome is not None:
+            return None
+        async with room:
+            answer = await ChangeJob(record, plan, planned, channel, driving, target).run(only_prepare=True)
+        return answer if isinstance(answer, JobResult) else None
+
+    try:
+        ended = await asyncio.gather(*(one(target) for target in site.ledger.targets(rollout)))
+    finally:
+        await record.close()
+    done = sum(result is not None and result.outcome is Outcome.APPLIED for result in ended)
+    return f"downloaded and checked on {done} of {len(plan.targets)} targets"

@@ -1,0 +1,129 @@
+"""Closing: the last look at a finished rollout, the report, and the one place that says how a run ended."""
+
+from __future__ import annotations
+
+from patching.change import JobResult, Outcome
+from patching.ledger.base import RolloutRow, TargetRow
+from patching.ledger.entry import CONTROL, EntryKind, NewEntry
+from patching.plan.document import Plan
+from patching.report.rollout_report import make_report
+from patching.rollout.answers import Closing, WaveSummary
+from patching.rollout.gates import promoted
+from patching.rollout.probing import probe_fleet
+from patching.rollout.record import frozen_plan, request_of_run, rollout_of_run, run_key
+from patching.rollout.site import Site
+from patching.rollout.states import RolloutState
+from patching.target import Snapshot
+
+GREEN = frozenset({RolloutState.COMPLETED, RolloutState.SUPERSEDED})
+RED = frozenset(
+    {RolloutState.HELD, RolloutState.UNDONE, RolloutState.UNDOING, RolloutState.ABORTED, RolloutState.EXPIRED}
+)
+
+
+async def verify(site: Site, rollout: str, run_id: str) -> WaveSummary:
+    """Look once more at every applied target after the last wave, and complete the rollout if all run what was planned.
+
+    Skipped while a wave is not promoted. A target that drifted away, or does not answer, holds the rollout.
+    """
+    row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
+    if row is None or plan is None or row.state is not RolloutState.RUNNING:
+        state = row.state.value if row else "unknown"
+        return WaveSummary(wave=0, shard=0, sentence=f'the rollout is "{state}"', skipped=True)
+    missing = [wave.index for wave in plan.waves if not promoted(site, rollout, wave.index)]
+    if missing:
+        return WaveSummary(wave=0, shard=0, sentence=f"wave {missing[0]} is not promoted", skipped=True)
+    applied = {item.target: item for item in site.ledger.targets(rollout) if item.outcome is Outcome.APPLIED}
+    wrong = await _look_again(site, plan, applied)
+    if wrong:
+        reason = f"{len(wrong)} applied targets do not run what was planned: {'; '.join(wrong[:5])}"
+        site.ledger.transition(rollout, RolloutState.HELD, reason=reason)
+        return WaveSummary(wave=0, shard=0, sentence=reason, bad=True)
+    reason = f"{len(applied)} targets run what was planned"
+    site.ledger.transition(rollout, RolloutState.COMPLETED, reason=reason)
+    return WaveSummary(wave=0, shard=0, counts={"applied": len(applied)}, sentence=reason)
+
+
+async def _look_again(site: Site, plan: Plan, applied: dict[str, TargetRow]) -> list[str]:
+    driver = plan.policy.spec.driver
+    driving = site.driver(driver.name, dict(driver.options))
+    planned = {item.target.name: item for item in plan.targets if item.target.name in applied}
+    now = await probe_fleet(
+        site.channel(driver.connection),
+        driving,
+        [item.target for item in planned.values()],
+        {},
+        site.clock,
+        concurrency=site.concurrency,
+    )
+    document = site.ledger.store_document(
+        "snapshots", {"snapshots": {name: found.model_dump(mode="json") for name, found in now.items()}}
+    )
+    key, count = "snapshots:verify", len(site.ledger.entries(plan.rollout, kinds=[EntryKind.SNAPSHOTS_TAKEN]))
+    body = {"stage": "verify", "snapshots": document}
+    site.ledger.append(NewEntry(chain=plan.rollout, kind=EntryKind.SNAPSHOTS_TAKEN, key=f"{key}:{count}", body=body))
+    wrong = []
+    for name, item in planned.items():
+        if not now[name].online:
+            wrong.append(f"{name} does not answer ({now[name].reach_detail})")
+            continue
+        began = site.ledger.find(plan.rollout, f"target-began:{name}")
+        before = Snapshot.model_validate(site.ledger.document(began.body["snapshot"])) if began else now[name]
+        result: JobResult = driving.verify(before, now[name], item.patches)
+        if result.outcome is not Outcome.APPLIED:
+            wrong.append(f"{name}: {result.reason}")
+    return wrong
+
+
+def close_run(site: Site, dag_id: str, run_id: str) -> Closing:
+    """End a run: say how it went, write the report, and give the run its colour."""
+    entry = site.ledger.find(CONTROL, f"run:{dag_id}:{run_id}")
+    if entry is None:
+        reason = "discovery failed: nothing was planned and no target was touched; see the log of discover"
+        return Closing(rollout=None, good=False, sentence=reason)
+    rollout = rollout_of_run(site, dag_id, run_id)
+    if rollout is None:
+        return Closing(rollout=None, good=True, sentence=str(entry.body.get("sentence", "")))
+    row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
+    if row is None:
+        return Closing(rollout=rollout, good=False, sentence="the ledger lost this rollout")
+    good, sentence = colour(site, row, plan, run_id)
+    report = make_report(site.ledger.entries(rollout), plan, row, site.ledger.targets(rollout), site.clock())
+    number = len(site.ledger.entries(rollout, kinds=[EntryKind.REPORT]))
+    body = {
+        "markdown": site.ledger.store_document("report", report.markdown),
+        "json": site.ledger.store_document("report", report.document),
+        "sentence": sentence,
+        "good": good,
+    }
+    site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.REPORT, key=f"report:{number}", body=body))
+    ended = {"run": run_key(dag_id, run_id), "sentence": sentence}
+    site.ledger.append(
+        NewEntry(chain=rollout, kind=EntryKind.RUN_ENDED, key=f"run-ended:{run_id}:{number}", body=ended)
+    )
+    return Closing(rollout=rollout, good=good, sentence=sentence, markdown=report.markdown)
+
+
+def colour(site: Site, row: RolloutRow, plan: Plan | None, run_id: str) -> tuple[bool, str]:
+    """Say whether a run ends green, and the sentence that goes with it.
+
+    Green: completed, carried over, planned, nothing to do. Red: held, failed, undone, refused, expired.
+    """
+    request = request_of_run(site, row.id, run_id)
+    mode = request.mode if request else "apply"
+    if plan is None:
+        return False, "planning failed: no target was touched; see the log of prioritise"
+    if row.state in GREEN:
+        return True, f"{row.state.value}: {row.reason}"
+    if row.state in RED:
+        return False, f"{row.state.value}: {row.reason}"
+    if mode == "plan":
+        return True, f"planned: {len(plan.targets)} to patch in {len(plan.waves)} waves, plan {plan.digest[:12]}"
+    rows = site.ledger.targets(row.id)
+    applied = sum(item.outcome is Outcome.APPLIED for item in rows)
+    if row.state is RolloutState.RUNNING:
+        return False, f"interrupted: {applied} of {len(rows)} applied; the next run goes on with the rest"
+    said = row.waits_for or row.reason
+    unknown = any(item.outcome is Outcome.UNKNOWN for item in rows)
+    unfinished = "is not finished" in said
+    return not (unknown or unfinished), f"{applied} of {len(rows)} applied; {said}"

@@ -1,0 +1,168 @@
+"""Discovery: which rollout this run works on, and what the targets run now; offline is never silently dropped."""
+
+from __future__ import annotations
+
+from patching.change import Outcome
+from patching.errors import InventoryError, LedgerConflict
+from patching.ledger.base import RolloutRow
+from patching.ledger.entry import CONTROL, EntryKind, NewEntry
+from patching.plan.selection import select_targets
+from patching.policy import Policy
+from patching.rollout.adoption import carried_over, decide
+from patching.rollout.answers import Discovered, Request
+from patching.rollout.probing import probe_fleet
+from patching.rollout.record import frozen_plan, rollout_of_run, run_key
+from patching.rollout.site import Site
+from patching.rollout.states import RolloutState
+from patching.sources.inventory_file import resolve_inventory
+from patching.target import Target
+from patching.value import digest
+
+RACES = 5
+
+
+async def discover(site: Site, policy: Policy, request: Request) -> Discovered:
+    """Open, adopt or supersede the policy's one rollout for this run, and take the snapshots that a new plan needs.
+
+    Idempotent per run. Raises InventoryError, LedgerUnavailable, ConnectionMissing; then nothing was begun.
+    """
+    mine = rollout_of_run(site, request.dag_id, request.run_id)
+    if mine is None:
+        targets = _targets(site, policy)
+        answer = _claim(site, policy, request)
+        if answer.yields_to is not None:
+            return answer
+    else:
+        targets = _targets(site, policy)
+        answer = Discovered(rollout=mine, adopted=True, sentence="this run goes on where it was interrupted")
+    if frozen_plan(site, answer.rollout) is not None or _snapshots(site, answer.rollout):
+        return answer
+    return await _look(site, policy, request, answer, targets)
+
+
+def _targets(site: Site, policy: Policy) -> list[Target]:
+    source = resolve_inventory(policy.spec.targets.inventory, site.policies_dir / "inventories", site.connections)
+    targets = list(source.targets())
+    if not targets:
+        raise InventoryError(
+            f'inventory "{policy.spec.targets.inventory}" has no targets at all: nothing was planned; '
+            "check what fills it before the next window"
+        )
+    return targets
+
+
+def _snapshots(site: Site, rollout: str) -> bool:
+    return site.ledger.find(rollout, "snapshots:discover") is not None
+
+
+def _claim(site: Site, policy: Policy, request: Request) -> Discovered:
+    """Settle which rollout this run works on; two runs at once are decided by the ledger, not by luck."""
+    for _ in range(RACES):
+        try:
+            return _claim_once(site, policy, request)
+        except LedgerConflict:
+            site.log("another run opened a rollout at the same moment; deciding anew")
+    raise LedgerConflict(f"policy {policy.name}: {RACES} other runs opened rollouts in this moment; try again")
+
+
+def _claim_once(site: Site, policy: Policy, request: Request) -> Discovered:
+    rows = [
+        row for row in site.ledger.rollouts(policy=policy.name, open_only=True) if row.emergency == request.emergency
+    ]
+    for row in rows:
+        if row.run is not None and row.run != run_key(request.dag_id, request.run_id) and site.run_active(row.run):
+            return _yield(site, row, request)
+    if not rows:
+        return _open(site, policy, request, "a new plan is made")
+    row, plan = rows[0], frozen_plan(site, rows[0].id)
+    targets = site.ledger.targets(row.id)
+    begun = any(item.began_at is not None for item in targets)
+    choice = decide(row, plan, policy, request, site.clock(), begun=begun)
+    applied = sum(item.outcome is Outcome.APPLIED for item in targets)
+    left = sum(item.outcome is None for item in targets)
+    if choice.adopt:
+        said = f"goes on with rollout {row.id} ({carried_over(applied, left)}): {choice.reason}"
+        _begin_run(site, row.id, request)
+        return Discovered(rollout=row.id, adopted=True, sentence=said)
+    said = f"rollout {row.id} is superseded ({carried_over(applied, left)}): {choice.reason}"
+    site.ledger.transition(row.id, RolloutState.SUPERSEDED, reason=said, actor=request.requested_by)
+    return _open(site, policy, request, f"{said}; a new plan is made")
+
+
+def _yield(site: Site, row: RolloutRow, request: Request) -> Discovered:
+    said = f"run {row.run} is at work on rollout {row.id}: this run leaves it to it"
+    body = {"rollout": None, "sentence": said, "request": request.model_dump(mode="json")}
+    key = f"run:{request.dag_id}:{request.run_id}"
+    site.ledger.append(NewEntry(chain=CONTROL, kind=EntryKind.RUN_BEGAN, key=key, body=body))
+    return Discovered(rollout=row.id, adopted=False, yields_to=row.run, sentence=said)
+
+
+def _open(site: Site, policy: Policy, request: Request, why: str) -> Discovered:
+    earlier = len(site.ledger.rollouts(policy=policy.name, limit=1_000_000))
+    name = f"{policy.name}-{site.clock():%Y%m%d-%H%M%S}-{earlier + 1}"
+    opening = NewEntry(
+        chain=CONTROL, kind=EntryKind.RUN_BEGAN, key=f"open:{policy.name}:{earlier + 1}", body={"rollout": name}
+    )
+    document = site.ledger.store_document("policy", policy.model_dump(mode="json"))
+    opened = {"policy": policy.name, "emergency": request.emergency, "requested_by": request.requested_by}
+    site.ledger.append(opening)
+    site.ledger.append_all(
+        [
+            NewEntry(chain=name, kind=EntryKind.ROLLOUT_OPENED, key="opened", body=opened),
+            NewEntry(
+                chain=name, kind=EntryKind.POLICY_FROZEN, key="policy", body={"policy": document, "is": digest(policy)}
+            ),
+        ]
+    )
+    _begin_run(site, name, request)
+    return Discovered(rollout=name, adopted=False, sentence=f"rollout {name}: {why}")
+
+
+def _begin_run(site: Site, rollout: str, request: Request) -> None:
+    asked = request.model_dump(mode="json")
+    run = run_key(request.dag_id, request.run_id)
+    site.ledger.append(
+        NewEntry(
+            chain=CONTROL,
+            kind=EntryKind.RUN_BEGAN,
+            key=f"run:{request.dag_id}:{request.run_id}",
+            body={"rollout": rollout, "request": asked},
+            actor=request.requested_by,
+        )
+    )
+    site.ledger.append(
+        NewEntry(
+            chain=rollout,
+            kind=EntryKind.RUN_BEGAN,
+            key=f"run-began:{request.run_id}",
+            body={"run": run, "mode": request.mode, "request": asked},
+            actor=request.requested_by,
+        )
+    )
+
+
+async def _look(site: Site, policy: Policy, request: Request, answer: Discovered, targets: list[Target]) -> Discovered:
+    """Take a snapshot of every selected target and say what stands against a change of it."""
+    chosen = select_targets(policy, targets, limit_to=request.limit_to)
+    driver = policy.spec.driver
+    driving = site.driver(driver.name, dict(driver.options))
+    site.log(f"looking at {len(chosen.targets)} targets")
+    snapshots = await probe_fleet(
+        site.channel(driver.connection), driving, chosen.targets, {}, site.clock, concurrency=site.concurrency
+    )
+    document = site.ledger.store_document(
+        "snapshots",
+        {
+            "targets": [target.model_dump(mode="json") for target in chosen.targets],
+            "snapshots": {name: found.model_dump(mode="json") for name, found in snapshots.items()},
+            "exclusions": [item.model_dump(mode="json") for item in chosen.exclusions],
+        },
+    )
+    body = {"stage": "discover", "snapshots": document}
+    site.ledger.append(
+        NewEntry(chain=answer.rollout, kind=EntryKind.SNAPSHOTS_TAKEN, key="snapshots:discover", body=body)
+    )
+    online = sum(found.online for found in snapshots.values())
+    counted = {"online": online, "offline": len(snapshots) - online}
+    said = f"{answer.sentence}; {online} of {len(snapshots)} targets answer"
+    return answer.model_copy(update={**counted, "sentence": said})
