@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lab.network import Network
@@ -12,6 +14,7 @@ from lab.network import Network
 CHUNK = 65536
 REFUSE = "refuse"
 SILENT = "silent"
+PATIENCE = 120.0
 
 
 @dataclass(frozen=True)
@@ -60,24 +63,38 @@ class Forwarder:
         return carry
 
     async def carry(self, route: Route, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection until both sides have said all, or the host is refused."""
-        while mode := self.cut.get(route.owner):
-            if mode == REFUSE:
-                abort(writer)
-                return
-            # Nobody answers behind a cut cable: the caller waits, as it would for a lost packet.
-            await self.healed.wait()
-        sock = self.network.socket()
-        try:
-            await asyncio.get_running_loop().sock_connect(sock, route.target)
-            far_reader, far_writer = await asyncio.open_connection(sock=sock)
-        except BaseException:
-            sock.close()
-            raise
+        """Carry one connection until both sides have said all, or nobody is there."""
+        far_reader, far_writer = await self.reach(route)
         try:
             await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
         finally:
             far_writer.close()
+
+    async def reach(self, route: Route) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a host, trying as long as TCP would while nobody answers.
+
+        Raises:
+            OSError: when the host refuses, or does not answer for long.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        while loop.time() < deadline:
+            mode = self.cut.get(route.owner)
+            if mode == REFUSE:
+                raise ConnectionRefusedError
+            if mode == SILENT:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.healed.wait(), deadline - loop.time())
+                continue
+            sock = self.network.socket()
+            try:
+                await asyncio.wait_for(loop.sock_connect(sock, route.target), 5)
+                return await asyncio.open_connection(sock=sock)
+            except (OSError, TimeoutError) as error:
+                sock.close()
+                if getattr(error, "errno", None) not in (None, errno.EHOSTUNREACH, errno.ETIMEDOUT):
+                    raise
+        raise TimeoutError
 
     def cut_off(self, owner: str, mode: str) -> None:
         """Let nobody reach a host from now on; ``refuse`` also resets what is open."""

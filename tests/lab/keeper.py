@@ -77,10 +77,10 @@ class Keeper:
             case "fill_disk":
                 machine.fill_disk(int(request.get("leave_kib", 0)))
             case "cut":
-                self.network.cut(machine.host)
+                machine.plug(False)
                 self.forwarder.cut_off(machine.host.name, REFUSE if request.get("refuse") else SILENT)
             case "heal":
-                self.network.heal(machine.host)
+                machine.plug(True)
                 self.forwarder.restore(machine.host.name)
             case _:
                 raise LabError(f"the lab cannot {what!r}")

@@ -63,13 +63,9 @@ class Network:
         """Give the words that run a command in a namespace."""
         return ["nsenter", f"--net={self.layout.netns(where)}", "--"]
 
-    def cut(self, host: Host) -> None:
-        """Pull a host's cable."""
-        self.ip(CORE, [f"link set {link(host)} down"])
-
-    def heal(self, host: Host) -> None:
-        """Plug a host's cable in again."""
-        self.ip(CORE, [f"link set {link(host)} up"])
+    def link(self, host: Host, up: bool) -> None:
+        """Give a host's cable a signal, or none."""
+        self.ip(CORE, [f"link set {link(host)} {'up' if up else 'down'}"])
 
     def socket(self) -> socket.socket:
         """Make a TCP socket that lives in the lab's network."""

@@ -35,6 +35,7 @@ class Machine:
         self.powered = asyncio.Event()
         self.process: asyncio.subprocess.Process | None = None
         self.cycling = False
+        self.plugged = True
         self.boots = 0
         self.task: asyncio.Task[None] | None = None
 
@@ -64,7 +65,10 @@ class Machine:
         """Boot the host whenever it is powered and does not run."""
         while True:
             await self.powered.wait()
+            self.network.link(self.host, up=self.plugged)
             code = await self.boot()
+            # A machine without power answers nothing, where a namespace without processes still refuses connections.
+            self.network.link(self.host, up=False)
             self.note(code)
             if self.cycling:
                 self.cycling = False
@@ -110,9 +114,15 @@ class Machine:
 
     def unplug(self) -> None:
         """Take the power away, in the middle of whatever the host does."""
+        self.network.link(self.host, up=False)
         if (pid := self.init) is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def plug(self, in_: bool) -> None:
+        """Pull the network cable, or plug it in."""
+        self.plugged = in_
+        self.network.link(self.host, up=in_ and self.process is not None)
 
     def off(self) -> None:
         """Switch the host off and leave it off."""
