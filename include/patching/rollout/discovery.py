@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from patching.change import Outcome
 from patching.errors import InventoryError, LedgerConflict
-from patching.ledger.base import RolloutRow
+from patching.ledger.base import Busy, Claim, RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.plan.selection import select_targets
 from patching.policy import Policy
@@ -18,7 +20,8 @@ from patching.sources.inventory_file import resolve_inventory
 from patching.target import Target
 from patching.value import digest
 
-RACES = 5
+CLAIM_TRIES = 600
+CLAIM_PAUSE = 0.2
 
 
 async def discover(site: Site, policy: Policy, request: Request) -> Discovered:
@@ -26,15 +29,14 @@ async def discover(site: Site, policy: Policy, request: Request) -> Discovered:
 
     Idempotent per run. Raises InventoryError, LedgerUnavailable, ConnectionMissing; then nothing was begun.
     """
+    targets = _targets(site, policy)
     mine = rollout_of_run(site, request.dag_id, request.run_id)
-    if mine is None:
-        targets = _targets(site, policy)
-        answer = _claim(site, policy, request)
-        if answer.yields_to is not None:
-            return answer
-    else:
-        targets = _targets(site, policy)
+    if mine is not None:
         answer = Discovered(rollout=mine, adopted=True, sentence="this run goes on where it was interrupted")
+    else:
+        answer = await _claim(site, policy, request)
+    if answer.yields_to is not None:
+        return answer
     if frozen_plan(site, answer.rollout) is not None or _snapshots(site, answer.rollout):
         return answer
     return await _look(site, policy, request, answer, targets)
@@ -55,14 +57,19 @@ def _snapshots(site: Site, rollout: str) -> bool:
     return site.ledger.find(rollout, "snapshots:discover") is not None
 
 
-def _claim(site: Site, policy: Policy, request: Request) -> Discovered:
-    """Settle which rollout this run works on; two runs at once are decided by the ledger, not by luck."""
-    for _ in range(RACES):
+async def _claim(site: Site, policy: Policy, request: Request) -> Discovered:
+    """Settle which rollout this run works on, one run after the other: two at once must not open two rollouts."""
+    claims = [Claim(kind="policy", name=policy.name, limit=1)]
+    for _ in range(CLAIM_TRIES):
+        lease = site.ledger.acquire(site.owner, CONTROL, f"claim:{policy.name}", claims, ttl=site.lease_ttl)
+        if isinstance(lease, Busy):
+            await asyncio.sleep(CLAIM_PAUSE)
+            continue
         try:
             return _claim_once(site, policy, request)
-        except LedgerConflict:
-            site.log("another run opened a rollout at the same moment; deciding anew")
-    raise LedgerConflict(f"policy {policy.name}: {RACES} other runs opened rollouts in this moment; try again")
+        finally:
+            site.ledger.release(lease)
+    raise LedgerConflict(f"policy {policy.name}: other runs are being set up all the time; trigger this one again")
 
 
 def _claim_once(site: Site, policy: Policy, request: Request) -> Discovered:
@@ -100,9 +107,11 @@ def _yield(site: Site, row: RolloutRow, request: Request) -> Discovered:
 def _open(site: Site, policy: Policy, request: Request, why: str) -> Discovered:
     earlier = len(site.ledger.rollouts(policy=policy.name, limit=1_000_000))
     name = f"{policy.name}-{site.clock():%Y%m%d-%H%M%S}-{earlier + 1}"
-    opening = NewEntry(
-        chain=CONTROL, kind=EntryKind.RUN_BEGAN, key=f"open:{policy.name}:{earlier + 1}", body={"rollout": name}
-    )
+    key = f"open:{policy.name}:{earlier + 1}"
+    interrupted = site.ledger.find(CONTROL, key)
+    if interrupted is not None:
+        name = str(interrupted.body["rollout"])
+    opening = NewEntry(chain=CONTROL, kind=EntryKind.RUN_BEGAN, key=key, body={"rollout": name})
     document = site.ledger.store_document("policy", policy.model_dump(mode="json"))
     opened = {"policy": policy.name, "emergency": request.emergency, "requested_by": request.requested_by}
     site.ledger.append(opening)
