@@ -1,0 +1,100 @@
+"""Checks and probes → the verdict of a wave; pure, and the only place where that decision is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from patching.canary.verdicts import CheckVerdict, ProbeResult, WaveVerdict
+from patching.policy import Check
+from patching.rollout.answers import VerdictName
+
+
+def judge_wave(
+    verdicts: Sequence[CheckVerdict],
+    probes: Sequence[ProbeResult],
+    checks: Sequence[Check],
+    targets: Sequence[str] | None = None,
+) -> WaveVerdict:
+    """Combine everything that was asked about the changed ``targets`` of a wave into promote, hold or undo.
+
+    ``checks`` is what the policy asks; without ``targets``, those with any probe result count as the wave's.
+
+    Any undo or failed probe → undo; else any inconclusive answer → hold, unless its check says ``onInconclusive:
+    promote``; else promote. An answer that is missing is inconclusive: what the policy asks must have been answered.
+    """
+
+    def say(verdict: VerdictName, reason: str) -> WaveVerdict:
+        return WaveVerdict(verdict=verdict, reason=reason, checks=tuple(verdicts), probes=tuple(probes))
+
+    bad = _bad(verdicts, probes)
+    if bad:
+        return say(VerdictName.UNDO, _listed(bad))
+    asked = sorted({probe.target for probe in probes}) if targets is None else targets
+    if targets is not None and not targets:
+        return say(VerdictName.HOLD, "no target of this wave was changed, so it tested nothing")
+    holding, waved_through = _inconclusive(checks, verdicts, probes, asked)
+    if holding:
+        return say(VerdictName.HOLD, _listed(holding))
+    return say(VerdictName.PROMOTE, _promoted(checks, verdicts, waved_through))
+
+
+def _bad(verdicts: Sequence[CheckVerdict], probes: Sequence[ProbeResult]) -> list[str]:
+    judged = [verdict.reason for verdict in verdicts if verdict.verdict is VerdictName.UNDO]
+    return judged + [f"{probe.check} failed on {probe.target}: {probe.detail}" for probe in probes if probe.ok is False]
+
+
+def _inconclusive(
+    checks: Sequence[Check],
+    verdicts: Sequence[CheckVerdict],
+    probes: Sequence[ProbeResult],
+    targets: Sequence[str],
+) -> tuple[list[str], list[str]]:
+    """Give the reasons that hold, and those that the policy lets pass."""
+    holding: list[str] = []
+    waved_through: list[str] = []
+    for check in checks:
+        open_questions = (
+            _open_comparison(check, verdicts) if check.prometheus is not None else _open_probe(check, probes, targets)
+        )
+        (waved_through if check.on_inconclusive == "promote" else holding).extend(open_questions)
+    known = {check.name for check in checks}
+    strays = [one.reason for one in verdicts if one.name not in known and one.verdict is not VerdictName.PROMOTE]
+    strays += [f"{one.check} on {one.target}: {one.detail}" for one in probes if one.check not in known and not one.ok]
+    return holding + strays, waved_through
+
+
+def _open_comparison(check: Check, verdicts: Sequence[CheckVerdict]) -> list[str]:
+    answers = [verdict for verdict in verdicts if verdict.name == check.name]
+    if not answers:
+        return [f"{check.name} gave no answer"]
+    return [answer.reason for answer in answers if answer.verdict is not VerdictName.PROMOTE]
+
+
+def _open_probe(check: Check, probes: Sequence[ProbeResult], targets: Sequence[str]) -> list[str]:
+    answers = {probe.target: probe for probe in probes if probe.check == check.name}
+    if not targets:
+        return [f"{check.name} was not asked"]
+    unknown = [target for target in targets if target not in answers or answers[target].ok is None]
+    if not unknown:
+        return []
+    first = answers.get(unknown[0])
+    detail = first.detail if first else "it was not asked"
+    more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+    return [f"{check.name} could not be answered for {unknown[0]}{more}: {detail}"]
+
+
+def _promoted(checks: Sequence[Check], verdicts: Sequence[CheckVerdict], waved_through: Sequence[str]) -> str:
+    if not checks:
+        return "promoted without a measurement: the policy has no check, only the package state was verified"
+    passed = [verdict.reason for verdict in verdicts if verdict.verdict is VerdictName.PROMOTE]
+    if not any(check.prometheus is not None for check in checks):
+        return f"promoted by probes only ({', '.join(check.name for check in checks)}): no metric was compared"
+    if not waved_through:
+        return _listed(passed)
+    allowed = f"promoted although inconclusive, as the policy allows: {_listed(waved_through)}"
+    return f"{allowed}; passed: {_listed(passed)}" if passed else allowed
+
+
+def _listed(reasons: Sequence[str], limit: int = 5) -> str:
+    shown = "; ".join(reasons[:limit])
+    return shown if len(reasons) <= limit else f"{shown}; and {len(reasons) - limit} more"

@@ -1,0 +1,71 @@
+"""What verification says: of one probe, of one metric check, of a wave; all of it goes into the ledger as it is."""
+
+from __future__ import annotations
+
+from patching.policy import Check
+from patching.rollout.answers import VerdictName
+from patching.value import Value
+
+
+class ProbeResult(Value):
+    """One probe's answer about one target: ``ok`` None means that nobody knows, which is not a pass."""
+
+    check: str
+    target: str
+    ok: bool | None
+    detail: str
+
+
+class Numbers(Value):
+    """What a comparison counted and concluded; None where there is no such number.
+
+    ``ratio`` is the treated error share over that of the reference; each limit of an interval is one-sided at
+    1 − ``alpha`` (None = unbounded). ``p_value`` is for "the increase is at most the tolerated one".
+    """
+
+    treated_errors: float
+    treated_requests: float
+    reference_errors: float | None = None
+    reference_requests: float | None = None
+    treated_share: float | None = None
+    reference_share: float | None = None
+    share_low: float | None = None
+    share_high: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    p_value: float | None = None
+    alpha: float
+    spread: float | None = None
+
+
+class CheckVerdict(Value):
+    """One metric check's verdict (promote, undo or inconclusive), how it was reached, and the sentence a person reads.
+
+    ``silent`` names treated targets without data; ``idle`` those that got no request before the change nor after it.
+    ``passed_over`` says of each comparison that was not used why not.
+    """
+
+    name: str
+    verdict: VerdictName
+    comparison: str | None = None
+    test: str | None = None
+    numbers: Numbers | None = None
+    silent: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    reason: str
+
+    @classmethod
+    def unavailable(cls, check: Check, why: str) -> CheckVerdict:
+        """Give the verdict of a check whose source failed: inconclusive, with the source's own words."""
+        return cls(name=check.name, verdict=VerdictName.INCONCLUSIVE, reason=f"{check.name}: {why}")
+
+
+class WaveVerdict(Value):
+    """A wave's verdict: promote, hold or undo, the sentence, and everything it rests on."""
+
+    verdict: VerdictName
+    reason: str
+    checks: tuple[CheckVerdict, ...] = ()
+    probes: tuple[ProbeResult, ...] = ()

@@ -1,0 +1,289 @@
+"""Prometheus as a metric source: raw counter samples through its HTTP API, counted by ``canary.series``."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from patching.canary.series import LOOKBACK, CounterSeries, count, points
+from patching.change import Refusal
+from patching.errors import MetricSourceUnavailable
+from patching.sources.base import Connection, Sample
+
+TARGETS_PER_QUERY = 200
+_LABEL = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
+_RE2_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_PROCESS_LABELS = ("job", "instance")
+
+Matchers = Mapping[str, Mapping[str, str]]
+ByTarget = dict[str, list[CounterSeries]]
+
+
+def quote_value(value: str) -> str:
+    """Quote a label value for PromQL: JSON's escapes are a subset of the Go escapes that PromQL reads."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def escape_regex(value: str) -> str:
+    """Escape a literal for RE2, as Go's regexp.QuoteMeta does."""
+    return _RE2_SPECIAL.sub(r"\\\g<0>", value)
+
+
+def series_matchers(matchers: Matchers) -> str:
+    """Write what ``$series`` stands for: one matcher a label, an anchored alternation where targets differ.
+
+    All targets must have the same labels. The product of several alternations may match more series than were asked
+    for; they are dropped when series are mapped back to targets. Raises ValueError for a bad label name.
+    """
+    values: dict[str, list[str]] = defaultdict(list)
+    for labels in matchers.values():
+        for label, value in labels.items():
+            if not _LABEL.match(label):
+                raise ValueError(f'"{label}" is no Prometheus label name')
+            if value not in values[label]:
+                values[label].append(value)
+    return ",".join(
+        f"{label}={quote_value(found[0])}"
+        if len(found) == 1
+        else f"{label}=~{quote_value('|'.join(escape_regex(value) for value in found))}"
+        for label, found in sorted(values.items())
+    )
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a Prometheus is and how to log in; its repr shows neither password nor headers."""
+
+    url: str
+    auth: tuple[str, str] | None
+    headers: Mapping[str, str]
+    verify: ssl.SSLContext | bool
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.url})"
+
+
+def endpoint(connection: Connection) -> Endpoint:
+    """Read a connection: host (may be a whole URL with a path), port, schema, login, password, extra.
+
+    ``extra.headers`` are sent with each request; ``extra.verify`` is false, or the path of a CA bundle.
+    Raises MetricSourceUnavailable for a connection without a host or with another schema than http(s).
+    """
+    host = (connection.host or "").rstrip("/")
+    if not host:
+        raise MetricSourceUnavailable(f'connection "{connection.id}" has no host: set host and port of Prometheus')
+    scheme, _, rest = host.rpartition("://")
+    scheme = scheme or connection.schema_ or "http"
+    if scheme not in ("http", "https"):
+        raise MetricSourceUnavailable(f'connection "{connection.id}" has schema "{scheme}": use http or https')
+    name, slash, path = rest.partition("/")
+    port = f":{connection.port}" if connection.port else ""
+    verify = connection.extra.get("verify", True)
+    trusted: ssl.SSLContext | bool = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
+    auth = (connection.login, connection.password or "") if connection.login else None
+    headers = {str(key): str(value) for key, value in dict(connection.extra.get("headers") or {}).items()}
+    return Endpoint(f"{scheme}://{name}{port}{slash}{path}", auth, headers, trusted)
+
+
+class PrometheusSource:
+    """A MetricSource over Prometheus's HTTP API (also Thanos, Mimir and others that speak it).
+
+    ``errors`` and ``requests`` are selectors of counters with ``$series`` among their matchers. One query a counter
+    serves up to ``TARGETS_PER_QUERY`` targets: ``selector[window]`` gives raw samples with the times of their scrapes,
+    so nothing is extrapolated, and a soak of a few scrapes is counted exactly. ``timeout`` is seconds a query.
+    """
+
+    def __init__(self, connection: Connection, *, timeout: float = 15.0) -> None:
+        self._id = connection.id
+        self._endpoint = endpoint(connection)
+        self._timeout = timeout
+
+    async def increases(
+        self, matchers: dict[str, dict[str, str]], errors: str, requests: str, start: datetime, end: datetime
+    ) -> list[Sample]:
+        """Read what each target counted between two moments, in the order of ``matchers``.
+
+        None where a target has no request series or only stale ones. Raises MetricSourceUnavailable.
+        """
+        asked, failed = await self.counters(matchers, errors, requests, start, end)
+        span = (start.timestamp(), end.timestamp())
+        return [count(name, failed.get(name, []), asked.get(name, []), *span) for name in matchers]
+
+    async def points(
+        self,
+        matchers: dict[str, dict[str, str]],
+        errors: str,
+        requests: str,
+        start: datetime,
+        end: datetime,
+        number: int,
+    ) -> list[Sample]:
+        """Read the same counters in ``number`` equal parts of a span, for a picture; no part decides anything.
+
+        Raises MetricSourceUnavailable.
+        """
+        asked, failed = await self.counters(matchers, errors, requests, start, end)
+        span = (start.timestamp(), end.timestamp(), number)
+        return [one for name in matchers for one in points(name, failed.get(name, []), asked.get(name, []), *span)]
+
+    async def counters(
+        self, matchers: Matchers, errors: str, requests: str, start: datetime, end: datetime
+    ) -> tuple[ByTarget, ByTarget]:
+        """Read the raw series (requests, errors) by target from ``LOOKBACK`` before ``start`` until ``end``.
+
+        Requests are read first: a scrape that is stored in between can only be missing from them, and the errors are
+        then cut to it.
+        """
+        _owners(matchers)
+        asked: ByTarget = {}
+        failed: ByTarget = {}
+        async with self._client() as client:
+            for part in _batches(matchers):
+                asked |= await self._series(client, part, requests, start, end)
+                failed |= await self._series(client, part, errors, start, end)
+        return asked, failed
+
+    async def validate(self, matchers: Matchers, errors: str, requests: str, at: datetime) -> list[Refusal]:
+        """Find, when planning, a query that cannot work, and targets that have no requests now.
+
+        A broken query blocks; a target without data does not (but its check will hold). Raises
+        MetricSourceUnavailable only where Prometheus itself is not there.
+        """
+        refusals = []
+        for what, selector in (("errors", errors), ("requests", requests)):
+            problem = await self._problem(matchers, selector, at)
+            if problem:
+                remedy = (
+                    f"write {what} as the selector of a counter with $series, such as http_requests_total{{$series}}"
+                )
+                refusals.append(Refusal(code="metrics-query", message=f'"{what}": {problem}', remedy=remedy))
+        if refusals:
+            return refusals
+        samples = await self.increases(
+            {name: dict(labels) for name, labels in matchers.items()}, errors, requests, at, at
+        )
+        silent = [sample.target for sample in samples if sample.requests is None]
+        if silent:
+            shown = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")
+            message = f"no current request counter for {shown}: the check will be inconclusive there"
+            remedy = "compare the policy's series labels with what Prometheus shows for the target"
+            refusals.append(Refusal(code="metrics-no-data", message=message, remedy=remedy, blocking=False))
+        return refusals
+
+    async def _problem(self, matchers: Matchers, selector: str, at: datetime) -> str | None:
+        if "$series" not in selector:
+            return "it does not contain $series, so its counters cannot be told apart by target"
+        try:
+            _owners(matchers)
+            async with self._client() as client:
+                for part in _batches(matchers):
+                    await self._series(client, part, selector, at, at)
+        except _QueryRefused as error:
+            return str(error)
+        return None
+
+    def _client(self) -> httpx.AsyncClient:
+        place = self._endpoint
+        return httpx.AsyncClient(
+            auth=place.auth, headers=dict(place.headers), verify=place.verify, timeout=self._timeout
+        )
+
+    async def _series(
+        self, client: httpx.AsyncClient, matchers: Matchers, selector: str, start: datetime, end: datetime
+    ) -> ByTarget:
+        owners, labels = _owners(matchers)
+        window = round((end.timestamp() - start.timestamp() + LOOKBACK) * 1000)
+        try:
+            query = f"{selector.replace('$series', series_matchers(matchers))}[{window}ms]"
+        except ValueError as error:
+            raise _QueryRefused(str(error)) from error
+        found: ByTarget = defaultdict(list)
+        answer = await self._ask(client, query, end)
+        try:
+            for item in answer:
+                metric = item["metric"]
+                owner = owners.get(tuple(metric.get(label, "") for label in labels))
+                if owner is not None:
+                    process = tuple(metric.get(label, "") for label in _PROCESS_LABELS)
+                    found[owner].append(CounterSeries(process, _finite(item.get("values", ()))))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._unavailable(f"gave samples that cannot be read ({error!r})", query) from error
+        return found
+
+    async def _ask(self, client: httpx.AsyncClient, query: str, at: datetime) -> list[dict[str, Any]]:
+        form = {"query": query, "time": f"{at.timestamp():.3f}", "timeout": f"{self._timeout:g}s"}
+        try:
+            response = await client.post(f"{self._endpoint.url}/api/v1/query", data=form)
+            answer = response.json()
+        except httpx.HTTPError as error:
+            raise self._unavailable(f"did not answer ({type(error).__name__}: {error})", query) from error
+        except ValueError as error:
+            raise self._unavailable(f"answered HTTP {response.status_code} without JSON", query) from error
+        return self._result(answer, response.status_code, query)
+
+    def _result(self, answer: Any, status: int, query: str) -> list[dict[str, Any]]:
+        if not isinstance(answer, dict):
+            raise self._unavailable(f"answered HTTP {status} with JSON that is no answer of its API", query)
+        if answer.get("errorType") == "bad_data":
+            raise _QueryRefused(f"Prometheus refuses the query: {answer.get('error')}; the query was: {_short(query)}")
+        if answer.get("status") != "success":
+            raise self._unavailable(f"answered HTTP {status}: {answer.get('error', 'no reason given')}", query)
+        if answer.get("warnings"):
+            raise self._unavailable(f"answered with warnings, so data may be missing: {answer['warnings']}", query)
+        data = answer.get("data")
+        if not isinstance(data, dict) or data.get("resultType") != "matrix":
+            raise self._unavailable("gave something else than counter samples", query)
+        result: list[dict[str, Any]] = data.get("result") or []
+        return result
+
+    def _unavailable(self, what: str, query: str) -> MetricSourceUnavailable:
+        return MetricSourceUnavailable(
+            f'Prometheus "{self._id}" at {self._endpoint.url} {what}. No data is never a pass: the check is '
+            f"inconclusive. See docs/runbooks/prometheus-down.md. The query was: {_short(query)}"
+        )
+
+
+class _QueryRefused(MetricSourceUnavailable):
+    """Prometheus is there and refuses the query: it will refuse it again."""
+
+    retryable = False
+
+
+def _short(query: str) -> str:
+    return query if len(query) <= 400 else f"{query[:300]} … {query[-60:]}"
+
+
+def _owners(matchers: Matchers) -> tuple[dict[tuple[str, ...], str], list[str]]:
+    """Map the label values of each target to its name; refuses targets that cannot be told apart."""
+    labels = sorted({label for each in matchers.values() for label in each})
+    owners: dict[tuple[str, ...], str] = {}
+    for name, each in matchers.items():
+        if sorted(each) != labels:
+            raise _QueryRefused(f"every target needs the same series labels: {name} has {sorted(each)}, not {labels}")
+        key = tuple(each.get(label, "") for label in labels)
+        if key in owners:
+            raise _QueryRefused(
+                f"the policy's series labels do not tell {owners[key]} and {name} apart ({dict(each)}): "
+                "use {name} or {address} in one of them"
+            )
+        owners[key] = name
+    return owners, labels
+
+
+def _batches(matchers: Matchers) -> Iterator[Matchers]:
+    names = list(matchers)
+    for first in range(0, len(names), TARGETS_PER_QUERY):
+        yield {name: matchers[name] for name in names[first : first + TARGETS_PER_QUERY]}
+
+
+def _finite(values: Any) -> tuple[tuple[float, float], ...]:
+    pairs = ((float(at), float(value)) for at, value in values)
+    return tuple((at, value) for at, value in pairs if value == value and abs(value) != float("inf"))
