@@ -1,0 +1,133 @@
+"""Sentences: the one place that says in words how a rollout stands, what it waits for, and what a person must do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from patching.change import Outcome, TargetState
+from patching.ledger.base import RolloutRow, TargetRow
+from patching.rollout.states import RolloutState
+
+MOST_NAMES = 8
+
+OPENINGS = {
+    RolloutState.PLANNED: "Planned",
+    RolloutState.AWAITING_APPROVAL: "Waits for approval",
+    RolloutState.WAITING: "Waits",
+    RolloutState.RUNNING: "Running",
+    RolloutState.HELD: "HELD",
+    RolloutState.UNDOING: "UNDOING",
+    RolloutState.COMPLETED: "Completed",
+    RolloutState.UNDONE: "UNDONE",
+    RolloutState.ABORTED: "ABORTED",
+    RolloutState.SUPERSEDED: "Superseded",
+    RolloutState.EXPIRED: "EXPIRED",
+}
+
+# Everything that is not what the plan wanted is said, the worst first.
+_TROUBLE = (
+    Outcome.UNKNOWN,
+    Outcome.FAILED,
+    Outcome.DRIFTED,
+    Outcome.OFFLINE,
+    Outcome.QUARANTINED,
+    Outcome.SKIPPED,
+    Outcome.SUPERSEDED,
+)
+_WORDS = {Outcome.NOTHING_TO_DO: "had nothing to do"}
+
+
+def names(items: Sequence[str], most: int = MOST_NAMES) -> str:
+    """List names, at most ``most`` of them, then how many more there are."""
+    shown = ", ".join(items[:most])
+    return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
+
+
+def standing(rows: Sequence[TargetRow]) -> str:
+    """Say how many targets are where: ``14 of 40 applied, 1 failed, 25 to go``."""
+    changed = [row for row in rows if row.outcome is Outcome.APPLIED and row.undo_outcome is None]
+    parts = [f"{len(changed)} of {len(rows)} applied"]
+    undone = sum(row.undo_outcome is Outcome.UNDONE for row in rows)
+    failed = sum(row.undo_outcome in (Outcome.FAILED, Outcome.UNKNOWN) for row in rows)
+    parts += [f"{undone} undone"] if undone else []
+    parts += [f"{failed} could NOT be undone"] if failed else []
+    outcomes = Counter(row.outcome for row in rows if row.undo_outcome is None)
+    for outcome in (Outcome.NOTHING_TO_DO, *_TROUBLE):
+        if outcomes[outcome]:
+            parts.append(f"{outcomes[outcome]} {_WORDS.get(outcome, outcome.value)}")
+    busy = sum(row.state in (TargetState.RUNNING, TargetState.UNDOING) for row in rows)
+    left = sum(row.state in (TargetState.PENDING, TargetState.WAITING) and row.outcome is None for row in rows)
+    parts += [f"{busy} at work"] if busy else []
+    parts += [f"{left} to go"] if left else []
+    return ", ".join(parts)
+
+
+def headline(row: RolloutRow, rows: Sequence[TargetRow]) -> str:
+    """Say in one sentence how a rollout stands: state, targets, and what it waits for or why it ended."""
+    said = f"{OPENINGS[row.state]}: {standing(rows)}" if rows else f"{OPENINGS[row.state]}: no target is planned"
+    more = waiting_for(row, rows) or row.reason
+    return f"{said}; {more}" if more else said
+
+
+def waiting_for(row: RolloutRow, rows: Sequence[TargetRow] = ()) -> str:
+    """Answer "what is it waiting for?" in one sentence; empty where it waits for nothing.
+
+    The rollout's own sentence comes first; then, while it runs, what its targets wait for.
+    """
+    if row.waits_for:
+        return row.waits_for
+    if row.state is RolloutState.HELD:
+        return f"waits for a person to resume or abort it: {row.reason}" if row.reason else "waits for a person"
+    waiting = [target for target in rows if target.waits_for and target.outcome is None]
+    if not waiting:
+        return ""
+    if len(waiting) == 1:
+        return f"{waiting[0].target} {waiting[0].waits_for}"
+    common, number = Counter(target.waits_for for target in waiting).most_common(1)[0]
+    if number == len(waiting):
+        return f"{number} targets {common}"
+    return f"{len(waiting)} targets wait, {number} of them: {common}"
+
+
+def next_steps(row: RolloutRow, rows: Sequence[TargetRow], quarantined: Sequence[str] = ()) -> list[str]:
+    """Say what a person must do next, most urgent first; empty where nothing is to be done."""
+    steps = []
+    unknown = [item.target for item in rows if Outcome.UNKNOWN in (item.outcome, item.undo_outcome)]
+    broken = [item.target for item in rows if item.undo_outcome is Outcome.FAILED]
+    if broken:
+        steps.append(
+            f"Repair {names(broken)} by hand: the undo failed there, so neither the old nor the new version is proven."
+        )
+    if unknown:
+        steps.append(f"Look at {names(unknown)}: nobody saw how the change ended there, and its capacity is kept.")
+    if quarantined:
+        steps.append(f"Release {names(quarantined)} from quarantine once repaired: no rollout touches them until then.")
+    steps += _by_state(row)
+    steps += _by_outcome(rows)
+    return steps
+
+
+def _by_state(row: RolloutRow) -> list[str]:
+    if row.state is RolloutState.HELD:
+        return [f"Decide: resume or abort rollout {row.id} (docs/runbooks/held.md)."]
+    if row.state is RolloutState.AWAITING_APPROVAL:
+        return ["Approve or reject the plan in Airflow: Browse, Required Actions."]
+    if row.state is RolloutState.UNDONE:
+        return ["Find out why the patch was judged bad before it is tried again (docs/runbooks/canary-undone.md)."]
+    if row.state is RolloutState.EXPIRED:
+        return ["Trigger the policy again if the change is still wanted: this plan is no longer valid."]
+    return []
+
+
+def _by_outcome(rows: Sequence[TargetRow]) -> list[str]:
+    steps = []
+    for outcome, text in (
+        (Outcome.FAILED, "Find out why {names} failed; the reasons are in the table."),
+        (Outcome.DRIFTED, "Plan {names} anew: somebody else changed them after planning."),
+        (Outcome.OFFLINE, "Bring {names} back online: they were left out and still run the old version."),
+    ):
+        found = [row.target for row in rows if row.outcome is outcome and row.undo_outcome is not Outcome.FAILED]
+        if found:
+            steps.append(text.format(names=names(found)))
+    return steps
