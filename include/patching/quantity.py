@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
 _UNITS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PART = re.compile(r"(\d+)(ms|[wdhms])")
@@ -15,12 +16,22 @@ _WHOLE = re.compile(r"^(?:\d+(?:ms|[wdhms]))+$")
 def parse_duration(text: Any) -> float:
     """Turn ``1h30m`` into seconds; raises ValueError for anything without a unit, except 0."""
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        if text == 0 or isinstance(text, float):
-            return float(text)
+        if text == 0:
+            return 0.0
         raise ValueError(f"a duration needs a unit: write {text}s, {text}m or {text}h")
     if not isinstance(text, str) or not _WHOLE.match(text):
         raise ValueError(f'"{text}" is not a duration; write for example 90s, 30m, 4h or 2d')
     return sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+def _seconds_or_duration(value: Any, info: ValidationInfo) -> float:
+    """Accept plain seconds too, as stored plans have them, unless a person wrote the value (context ``units``)."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and not (info.context or {}).get("units"):
+        if math.isfinite(value) and value >= 0:
+            return float(value)
+        raise ValueError(f"{value} is not a duration: it must be finite and not negative")
+    return parse_duration(value)
 
 
 def format_duration(seconds: float) -> str:
@@ -56,7 +67,7 @@ def resolve(value: int | str, total: int, *, at_least: int = 0) -> int:
 
 Duration = Annotated[
     float,
-    BeforeValidator(parse_duration),
+    BeforeValidator(_seconds_or_duration),
     WithJsonSchema({"type": "string", "pattern": _WHOLE.pattern, "description": "duration such as 90s, 30m, 4h, 2d"}),
 ]
 IntOrPercent = Annotated[
