@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import ssl
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -17,45 +15,12 @@ from patching.canary.series import LOOKBACK, CounterSeries, count, points
 from patching.change import Refusal
 from patching.errors import MetricSourceUnavailable
 from patching.sources.base import Connection, Sample
+from patching.sources.promql import Matchers, series_matchers
 
 TARGETS_PER_QUERY = 200
-_LABEL = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
-_RE2_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _PROCESS_LABELS = ("job", "instance")
 
-Matchers = Mapping[str, Mapping[str, str]]
 ByTarget = dict[str, list[CounterSeries]]
-
-
-def quote_value(value: str) -> str:
-    """Quote a label value for PromQL: JSON's escapes are a subset of the Go escapes that PromQL reads."""
-    return json.dumps(value, ensure_ascii=False)
-
-
-def escape_regex(value: str) -> str:
-    """Escape a literal for RE2, as Go's regexp.QuoteMeta does."""
-    return _RE2_SPECIAL.sub(r"\\\g<0>", value)
-
-
-def series_matchers(matchers: Matchers) -> str:
-    """Write what ``$series`` stands for: one matcher a label, an anchored alternation where targets differ.
-
-    All targets must have the same labels. The product of several alternations may match more series than were asked
-    for; they are dropped when series are mapped back to targets. Raises ValueError for a bad label name.
-    """
-    values: dict[str, list[str]] = defaultdict(list)
-    for labels in matchers.values():
-        for label, value in labels.items():
-            if not _LABEL.match(label):
-                raise ValueError(f'"{label}" is no Prometheus label name')
-            if value not in values[label]:
-                values[label].append(value)
-    return ",".join(
-        f"{label}={quote_value(found[0])}"
-        if len(found) == 1
-        else f"{label}=~{quote_value('|'.join(escape_regex(value) for value in found))}"
-        for label, found in sorted(values.items())
-    )
 
 
 @dataclass(frozen=True)
