@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from patching.canary.comparison import CheckVerdict, judge_check
-from patching.canary.judge import WaveVerdict, judge_wave
+from patching.canary.comparison import judge_check
+from patching.canary.judge import judge_wave
+from patching.canary.verdicts import CheckVerdict, ProbeResult, WaveVerdict
 from patching.change import Outcome, TargetState
 from patching.errors import ChannelError, MetricSourceUnavailable
 from patching.ledger.base import TargetRow
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan
 from patching.policy import Check
-from patching.probes.checks import ProbeResult, run_probes
+from patching.probes.checks import run_probes
 from patching.quantity import format_duration
 from patching.rollout.answers import JudgeAnswer, VerdictName
 from patching.rollout.budgets import Stop, count, spent
@@ -100,7 +101,7 @@ async def _decide(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], 
     for check in plan.policy.spec.verify:
         if check.prometheus is not None:
             checks.append(await _judge_metric(site, plan, wave, check, applied, _untouched(site, plan, control)))
-    verdict = judge_wave(checks, probes, plan.policy.spec.verify)
+    verdict = judge_wave(checks, probes, plan.policy.spec.verify, [row.target for row in applied])
     if verdict.verdict is VerdictName.UNDO and plan.policy.spec.on_failure.undo == "never":
         reason = f"{verdict.reason}; the policy says onFailure.undo: never, so a person must decide"
         verdict = verdict.model_copy(update={"verdict": VerdictName.HOLD, "reason": reason})
@@ -160,7 +161,14 @@ async def _judge_metric(
     site.ledger.append(
         NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=f"measured:{wave}:{check.name}", body=body)
     )
-    return judge_check(check, canary=measured.canary, control=measured.control, before=measured.before)
+    return judge_check(
+        check,
+        canary=measured.canary,
+        control=measured.control,
+        before=measured.before,
+        control_before=measured.control_before,
+        looks=len(plan.waves) * sum(item.prometheus is not None for item in plan.policy.spec.verify),
+    )
 
 
 def _conclude(site: Site, plan: Plan, wave: int, verdict: WaveVerdict, checks: Sequence[CheckVerdict]) -> JudgeAnswer:

@@ -22,6 +22,7 @@ class Measured(Value):
     canary: tuple[Sample, ...]
     control: tuple[Sample, ...]
     before: tuple[Sample, ...]
+    control_before: tuple[Sample, ...] = ()
     points: tuple[Sample, ...] = ()
     changes: tuple[tuple[str, str], ...] = ()
 
@@ -41,6 +42,7 @@ class Measured(Value):
                 "canary": [sample.model_dump(mode="json") for sample in self.canary],
                 "control": [sample.model_dump(mode="json") for sample in self.control],
                 "before": [sample.model_dump(mode="json") for sample in self.before],
+                "control_before": [sample.model_dump(mode="json") for sample in self.control_before],
             },
         }
 
@@ -77,20 +79,16 @@ async def measure(
     names = [*patched, *control]
     wanted = {name: found[name] for name in names}
     during = await source.increases(wanted, rules.errors, rules.requests, started, now)
-    before = await source.increases(
-        {name: found[name] for name in patched},
-        rules.errors,
-        rules.requests,
-        begun - timedelta(seconds=rules.before),
-        begun,
-    )
+    earlier = begun - timedelta(seconds=rules.before)
+    before = await source.increases(wanted, rules.errors, rules.requests, earlier, begun)
     lead = begun - (now - begun)
     points = await source.points(wanted, rules.errors, rules.requests, lead, now, SERIES_POINTS)
     ended = tuple((row.target, row.ended_at.isoformat()) for row in applied if row.ended_at is not None)
     return Measured(
         canary=tuple(sample for sample in during if sample.target in set(patched)),
         control=tuple(sample for sample in during if sample.target in set(control)),
-        before=tuple(before),
+        before=tuple(sample for sample in before if sample.target in set(patched)),
+        control_before=tuple(sample for sample in before if sample.target in set(control)),
         points=tuple(points),
         changes=ended,
     )
