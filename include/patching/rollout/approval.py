@@ -36,7 +36,7 @@ def asks_until(plan: Plan, now: datetime) -> datetime:
         return now + timedelta(seconds=wanted.timeout)
     window = open_window(schedule, now) if schedule.windows else None
     if window is not None:
-        return window.end
+        return window.closes
     opening = next_opening(schedule, now) if schedule.windows else None
     return opening or now + OPEN_FOR
 

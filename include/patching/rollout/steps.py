@@ -10,6 +10,7 @@ from patching.channels.base import Attach, Handle, Progress, Session
 from patching.ledger.base import Fence, Intent
 from patching.ledger.entry import EntryKind
 from patching.rollout.record import Record
+from patching.value import JsonValue
 
 OUTPUT_KEPT = 4096
 
@@ -120,13 +121,13 @@ class StepRunner:
         self.record.site.crash("outcome-written")
         return end
 
-    async def _outcome(self, name: str, body: dict[str, object]) -> None:
+    async def _outcome(self, name: str, body: dict[str, JsonValue]) -> None:
         await self.record.append(
             EntryKind.STEP_OUTCOME, f"outcome:{name}", body, target=self.target, step=name, fence=self.fence
         )
 
 
-def recorded_ends(outcomes: Mapping[str, dict[str, object]], steps: list[Step], ids: list[str]) -> dict[str, StepEnd]:
+def recorded_ends(outcomes: Mapping[str, dict[str, JsonValue]], steps: list[Step], ids: list[str]) -> dict[str, StepEnd]:
     """Read back how already recorded steps ended, so that a resumed job does not run them again."""
     ends: dict[str, StepEnd] = {}
     for step, name in zip(steps, ids, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from patching.change import JobResult, Outcome, Phase
 from patching.channels.base import Session
 from patching.errors import ChannelError
@@ -46,9 +48,8 @@ class UndoJob(TargetJob):
         patches = self.planned.patches
         for left in reversed(range(ATTEMPTS)):
             now = await self.probe(session)
-            ends = await self.run_phase(
-                session, Phase.UNDO, lambda now=now: self.driver.undo(self.target, now, patches)
-            )
+            steps = self.driver.undo(self.target, now, patches)
+            ends = await self.run_phase(session, Phase.UNDO, partial(list, steps))
             bad = next((end for end in ends if not end.ok), None)
             if bad is None or not left:
                 break
