@@ -57,7 +57,7 @@ class Lab:
             if startup.running(layout):
                 lab = cls.attach(directory)
                 if len(lab.hosts) != hosts:
-                    raise LabError(f"a lab of {len(lab.hosts)} hosts is up in {layout.directory}: run `patching lab down`")
+                    raise LabError(f"{len(lab.hosts)} hosts are up in {layout.directory}: run `patching lab down`")
             else:
                 startup.clear(layout)
                 problems = preflight(layout, hosts)
@@ -149,7 +149,8 @@ class Lab:
         told = control.ask(path, within + 5, do="run", within=within, **more)
         ran = Ran(**told)
         if check and ran.code:
-            raise LabError(f"{host}: {' '.join(argv)} failed with {ran.code}: {ran.stderr.strip() or ran.stdout.strip()}")
+            said = ran.stderr.strip() or ran.stdout.strip()
+            raise LabError(f"{host}: {' '.join(argv)} failed with {ran.code}: {said}")
         return ran
 
     def ssh_command(self, host: str, *argv: str) -> list[str]:
@@ -162,7 +163,7 @@ class Lab:
         return client_key(self.layout)
 
     def versions(self, host: str) -> dict[str, str]:
-        """Tell which of the lab's packages a host has, and in which version; half-installed ones have ``version [iF]``."""
+        """Tell which of the lab's packages a host has; half-installed ones are shown as ``version [iF]``."""
         shown = "-f=${db:Status-Abbrev} ${Package} ${Version}\n"
         rows = self.run(host, ["dpkg-query", "-W", shown, *SHOP]).stdout.splitlines()
         found = {}

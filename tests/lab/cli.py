@@ -32,7 +32,8 @@ def up(args: argparse.Namespace) -> int:
             progress(f"installed {name}")
     lab = bring_up(args)
     progress(f"up in {time.monotonic() - began:.1f} s")
-    print(json.dumps(lab.about) if args.json else f"{len(lab.hosts)} {lab.about['kind']} hosts, {lab.layout.path('lab.json')}")
+    told = f"{len(lab.hosts)} {lab.about['kind']} hosts, {lab.layout.path('lab.json')}"
+    print(json.dumps(lab.about) if args.json else told)
     return 0
 
 
@@ -71,7 +72,8 @@ def status(args: argparse.Namespace) -> int:
     print(f"{told['kind']} hosts in {lab.layout.directory}; published: {told['published'] or 'nothing'}")
     for name, host in told["hosts"].items():
         cut = f"  cut ({host['cut']})" if host["cut"] else ""
-        print(f"{name}  {host['zone']}  {host['power']:8} {host['boots']} boots  {host['packages'].get('shopfront', '-')}{cut}")
+        version = host["packages"].get("shopfront", "-")
+        print(f"{name}  {host['zone']}  {host['power']:8} {host['boots']} boots  {version}{cut}")
     return 0
 
 
@@ -79,7 +81,7 @@ def ssh(args: argparse.Namespace) -> int:
     """Become an ssh that is logged in to a host."""
     command = Lab.attach().ssh_command(args.host, *args.argv)
     sys.stdout.flush()
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
 
 
 def run(args: argparse.Namespace) -> int:
@@ -146,7 +148,10 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("publish", publish).add_argument("what", help=f"one of {', '.join([*RELEASES, *EXTRAS])}")
     for name in ("cut", "heal", "off", "on", "reset", "restore", "fill_disk", "free_disk"):
         sub = add(name, act)
-        sub.add_argument("who", nargs="+" if name in ("cut", "off", "fill_disk") else "*", help="hosts or zones (none: all)")
+        needed = name in ("cut", "off", "fill_disk")
+        sub.add_argument(
+            "who", nargs="+" if needed else "*", help="hosts or zones" + ("" if needed else " (none: all)")
+        )
         if name == "cut":
             sub.add_argument("--refuse", action="store_true", help="refuse connections instead of falling silent")
     return root

@@ -62,14 +62,11 @@ async def serve(path: Path, answer: Answer) -> asyncio.Server:
         finally:
             writer.close()
 
-    path.unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
-        server = await asyncio.start_unix_server(talk, short_path(directory, path.name), limit=LIMIT)
+        return await asyncio.start_unix_server(talk, short_path(directory, path.name), limit=LIMIT)
     finally:
         os.close(directory)
-    path.chmod(0o600)
-    return server
 
 
 async def reply(answer: Answer, line: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class Forwarder:
         for route in self.routes:
             self.servers.append(await asyncio.start_server(self.accept(route), *route.listen, backlog=256))
 
-    def accept(self, route: Route):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def accept(self, route: Route) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
         """Give the callback that carries one connection of a route."""
 
         async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -63,8 +63,7 @@ class Keeper:
         if what == "run":
             return await self.run(request)
         chosen = [self.machines[name] for name in self.select(request.get("who", []))]
-        for machine in chosen:
-            await self.act(what, machine, request)
+        await asyncio.gather(*(self.act(what, machine, request) for machine in chosen))
         return [machine.host.name for machine in chosen]
 
     async def act(self, what: str, machine: Machine, request: dict[str, Any]) -> None:

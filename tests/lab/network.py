@@ -37,7 +37,8 @@ class Network:
         """
         self.layout.netns(CORE).parent.mkdir(parents=True)
         self.hold(CORE)
-        self.ip(CORE, ["link add br0 type bridge", "link set br0 up", "link set lo up", f"addr add {GATEWAY}/16 dev br0"])
+        bridge = ["link add br0 type bridge", f"addr add {GATEWAY}/16 dev br0", "link set br0 up"]
+        self.ip(CORE, [*bridge, "link set lo up"])
         for host in self.hosts:
             self.hold(host.name)
         lines = []

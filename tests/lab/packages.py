@@ -93,7 +93,7 @@ def release(name: str) -> Release:
 
 def binaries(of: Release) -> Iterator[Binary]:
     """Give the binary packages of one release of the shop."""
-    library = (SOURCE / "shop" / "libshop.py").read_text().replace("@VERSION@", of.version)
+    library = (SOURCE / "shop" / "libshop.py.in").read_text().replace("@VERSION@", of.version)
     failing = "".join(f"{digit}, " for digit in of.failing)
     exactly = f"(= {of.version})"
     yield Binary(
@@ -117,24 +117,25 @@ def binaries(of: Release) -> Iterator[Binary]:
     )  # fmt: skip
 
 
-def extra(package: str, version: str) -> Binary:
+def beside(package: str, version: str) -> Binary:
     """Give one of the packages beside the shop; shop-conf has a conffile that changes with its version."""
     if package == "shop-conf":
         text = f"# shop-conf {version}\nlisten = 8000\nworkers = {2 if version == EXTRAS[package][0] else 4}\n"
         where = "/etc/shopfront/shop.conf"
         return Binary(package, version, package, "", "the shop's settings", {where: text}, conffiles=(where,))
-    return Binary(package, version, package, "", "not a security fix", {f"/usr/share/{package}/version": f"{version}\n"})
+    files = {f"/usr/share/{package}/version": f"{version}\n"}
+    return Binary(package, version, package, "", "not a security fix", files)
 
 
 def everything() -> list[Binary]:
     """List every package that the lab knows."""
     shop = [binary for of in RELEASES.values() for binary in binaries(of)]
-    return shop + [extra(name, version) for name, (*versions, _) in EXTRAS.items() for version in versions]
+    return shop + [beside(name, version) for name, (*versions, _) in EXTRAS.items() for version in versions]
 
 
 def installed_first() -> list[Binary]:
     """List what is installed in every host when it is new."""
-    return [*binaries(RELEASES["v1"]), *(extra(name, versions[0]) for name, versions in EXTRAS.items())]
+    return [*binaries(RELEASES["v1"]), *(beside(name, versions[0]) for name, versions in EXTRAS.items())]
 
 
 def digest() -> str:

@@ -33,6 +33,7 @@ class Machine:
         self.cgroup: Path | None = Path(plan["cgroup"]) / host.name if plan["cgroup"] else None
         self.disk = layout.live / "hosts" / host.name
         self.powered = asyncio.Event()
+        self.stopped = asyncio.Event()
         self.process: asyncio.subprocess.Process | None = None
         self.cycling = False
         self.plugged = True
@@ -42,6 +43,7 @@ class Machine:
     def start(self) -> None:
         """Give the host its disk and switch it on."""
         self.new_disk()
+        self.stopped.set()
         self.powered.set()
         self.task = asyncio.create_task(self.supervise(), name=self.host.name)
 
@@ -82,7 +84,7 @@ class Machine:
     async def boot(self) -> int:
         """Run the host once, from power-on until its pid 1 is gone."""
         drop_cgroups(self.cgroup)
-        since = -int(float(Path("/proc/uptime").read_text().split()[0]))
+        since = -uptime()
         argv = [
             *self.network.enter(self.host.name),
             "unshare", "--mount", "--pid", "--uts", "--ipc", "--time", f"--boottime={since}", f"--monotonic={since}",
@@ -92,11 +94,13 @@ class Machine:
         log = self.layout.logs / f"{self.host.name}.console"
         with log.open("a") as console:
             self.process = await asyncio.create_subprocess_exec(
-                *argv, env={"PATH": os.environ["PATH"]} | given, stdout=console, stderr=console, stdin=asyncio.subprocess.DEVNULL
-            )  # fmt: skip
+                *argv, env=os.environ | given, stdout=console, stderr=console, stdin=asyncio.subprocess.DEVNULL
+            )
+        self.stopped.clear()
         self.boots += 1
         code = await self.process.wait()
         self.process = None
+        self.stopped.set()
         return code
 
     def note(self, code: int) -> None:
@@ -142,8 +146,7 @@ class Machine:
     async def restore(self) -> None:
         """Give the host a new disk with the first release on it, and boot it."""
         self.off()
-        while self.process is not None:
-            await asyncio.sleep(0.02)
+        await self.stopped.wait()
         call(["umount", "--lazy", str(self.disk)])
         self.new_disk()
         self.on()
@@ -167,9 +170,8 @@ class Machine:
         pid = self.init
         if pid is None:
             raise LabError(f"{self.host.name} is off")
-        path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-        words = ["nsenter", f"--target={pid}", "--all", "--", "/usr/bin/env", "-i", path, "HOME=/root", "LANG=C.UTF-8", *argv]
-        return await run(words, stdin, within)
+        clean = ["/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"]
+        return await run(["nsenter", f"--target={pid}", "--all", "--", *clean, *argv], stdin, within)
 
 
 async def run(words: list[str], stdin: str, within: float) -> dict[str, Any]:
@@ -187,6 +189,11 @@ async def run(words: list[str], stdin: str, within: float) -> dict[str, Any]:
             os.killpg(process.pid, signal.SIGKILL)
         raise LabError(f"{' '.join(words[-3:])}: did not end within {within:.0f} s") from None
     return {"code": process.returncode, "stdout": out.decode(errors="replace"), "stderr": err.decode(errors="replace")}
+
+
+def uptime() -> int:
+    """Tell for how many seconds this machine has run: a host's clocks begin at its own boot."""
+    return int(float(Path("/proc/uptime").read_text().split()[0]))
 
 
 def drop_cgroups(directory: Path | None) -> None:

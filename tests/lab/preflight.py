@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ TOOLS = {
     "nsenter": "util-linux",
 }
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+WATCHES_PER_HOST = 4
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 CGROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 
@@ -47,7 +49,13 @@ class Problem:
 def preflight(layout: Layout | None = None, hosts: int = DEFAULT_HOSTS) -> list[Problem]:
     """List what stands in the way of a lab of real hosts; an empty list means that it can come up."""
     layout = layout or Layout.default()
-    return [*tool_problems(), *privilege_problems(), *cgroup_problems(), *address_problems(layout, hosts)]
+    return [
+        *tool_problems(),
+        *privilege_problems(),
+        *cgroup_problems(),
+        *address_problems(layout, hosts),
+        *watch_problems(hosts),
+    ]
 
 
 def missing_packages() -> list[str]:
@@ -129,6 +137,20 @@ def address_problems(layout: Layout, hosts: int) -> list[Problem]:
                 where = f"{address[0]}:{address[1]} is taken ({error.strerror})"
                 return [Problem(where, "take the other lab down, or set PATCHING_LAB_OCTET=78")]
     return []
+
+
+def watch_problems(hosts: int) -> list[Problem]:
+    """Tell whether the kernel lets this user watch enough files for the hosts' systemd: its default is low."""
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    used = 0
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            used += str(link.readlink()) == "anon_inode:inotify" and link.parent.parent.stat().st_uid == os.geteuid()
+    needed = hosts * WATCHES_PER_HOST
+    if used + needed <= limit:
+        return []
+    fix = f"sysctl fs.inotify.max_user_instances={max(1024, 2 * (used + needed))}, or take another lab down"
+    return [Problem(f"{hosts} hosts need {needed} inotify instances, and {used} of {limit} are used", fix)]
 
 
 def install_tools() -> list[str]:

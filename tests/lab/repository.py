@@ -127,7 +127,7 @@ class Repository:
         for name, version in published.items():
             if name in packages.EXTRAS:
                 if packages.EXTRAS[name][2] == suite:
-                    found.append(packages.extra(name, version))
+                    found.append(packages.beside(name, version))
             elif suite == "lab-security":
                 found += packages.binaries(packages.release(version))
         return found

@@ -31,7 +31,8 @@ def commands(layout: Layout, hosts: list[Host]) -> dict[str, list[str]]:
 def prometheus_config(hosts: list[Host]) -> str:
     """Give Prometheus's configuration; JSON is YAML."""
     groups = [
-        {"targets": [f"{host.address}:{SERVICE_PORT}"], "labels": {"instance": host.name, **host.labels}} for host in hosts
+        {"targets": [f"{host.address}:{SERVICE_PORT}"], "labels": {"instance": host.name, **host.labels}}
+        for host in hosts
     ]
     jobs = [
         {"job_name": "shopfront", "static_configs": groups},

@@ -15,7 +15,8 @@ for u in console-getty.service getty@tty1.service systemd-networkd-wait-online.s
   systemd-binfmt.service proc-sys-fs-binfmt_misc.automount systemd-random-seed.service systemd-pstore.service \
   kmod-static-nodes.service sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
   sys-fs-fuse-connections.mount dev-hugepages.mount dev-mqueue.mount fstrim.timer dpkg-db-backup.timer \
-  e2scrub_all.timer systemd-remount-fs.service getty.target; do
+  e2scrub_all.timer systemd-remount-fs.service systemd-ask-password-console.path \
+  systemd-ask-password-wall.path getty.target; do
   ln -sf /dev/null "$M/etc/systemd/system/$u"
 done
 ln -sf /lib/systemd/system/multi-user.target "$M/etc/systemd/system/default.target"

@@ -123,8 +123,12 @@ def clear(layout: Layout) -> None:
     Raises:
         LabError: when a process does not end.
     """
-    for name in ("keeper.pid", "outer.pid"):
-        record = Recorded.read(layout.path(name))
+    keeper, outer = (Recorded.read(layout.path(name)) for name in ("keeper.pid", "outer.pid"))
+    found = [keeper]
+    if outer is not None and outer.alive():
+        # A start that was interrupted between its two records: the keeper is the only child of the other.
+        found += [Recorded.of(pid) for pid in children(outer.pid)]
+    for record in [*found, outer]:
         if record is not None:
             record.end()
     for root in preflight.CGROUPS:
