@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab import Lab, LabError, Layout
-from lab.fixtures import free_octet, require_real_hosts
+from lab.beside import free_octet, require_real_hosts
 from lab.preflight import CGROUPS
 from lab.process import Recorded, children
 from lab.startup import running
@@ -166,7 +166,7 @@ class Small:
 @pytest.fixture
 def small(tmp_path: Path, lab: Lab) -> Iterator[Small]:
     octet = free_octet((lab.layout.octet - 80) // 10)
-    require_real_hosts(Layout.default(tmp_path / "run", octet))
+    require_real_hosts(Layout.default(tmp_path / "run", octet), hosts=2)
     small = Small(tmp_path / "run", octet)
     yield small
     small("down")

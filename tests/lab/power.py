@@ -36,6 +36,7 @@ class Machine:
         self.stopped = asyncio.Event()
         self.process: asyncio.subprocess.Process | None = None
         self.cycling = False
+        self.renewed = False
         self.plugged = True
         self.boots = 0
         self.task: asyncio.Task[None] | None = None
@@ -72,6 +73,9 @@ class Machine:
             # A machine without power answers nothing, where a namespace without processes still refuses connections.
             self.network.link(self.host, up=False)
             self.note(code)
+            if self.renewed:
+                self.renewed = False
+                continue
             if self.cycling:
                 self.cycling = False
             elif code in POWERED_OFF:
@@ -145,6 +149,8 @@ class Machine:
 
     async def restore(self) -> None:
         """Give the host a new disk with the first release on it, and boot it."""
+        # Not a reboot that anybody should wait for, but a new machine.
+        self.renewed = self.process is not None
         self.off()
         await self.stopped.wait()
         call(["umount", "--lazy", str(self.disk)])
