@@ -52,7 +52,7 @@ def render(item: Diagnostic) -> str:
     carets = "^" * max(1, sum(_width(char) for char in item.source[start : min(stop, first + SNIPPET)]))
     number = str(item.line)
     gutter = " " * len(number)
-    return f"{item}\n{gutter} |\n{number} | {shown.rstrip()}\n{gutter} | {lead}{carets}"
+    return f"{item}\n{gutter} |\n{number} | {_one_cell(shown.rstrip())}\n{gutter} | {lead}{carets}"
 
 
 def render_all(items: Iterable[Diagnostic], files: int, noun: str = "policies") -> str:
@@ -79,14 +79,18 @@ def as_json(items: Sequence[Diagnostic], files: int) -> dict[str, JsonValue]:
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """End a message with the nearest known word, or with the known ones (at most 8, else the nearest 3)."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if not near:
-        folded = {item.lower().replace("_", "").replace("-", ""): item for item in known}
-        same = folded.get(word.lower().replace("_", "").replace("-", ""))
-        near = [same] if same else []
+    near = nearest(word, known)
     if near:
-        return f'; did you mean "{near[0]}"?'
+        return f'; did you mean "{near}"?'
     return f"; {one_of(known, word)}" if known else ""
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """Give the known word that was probably meant, spelling style apart; empty when none is near."""
+    folded = {_folded(item): item for item in known}
+    if _folded(word) in folded:
+        return folded[_folded(word)]
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), "")
 
 
 def one_of(known: Collection[str], word: str = "") -> str:
@@ -96,6 +100,24 @@ def one_of(known: Collection[str], word: str = "") -> str:
         return "allowed: " + ", ".join(f'"{item}"' for item in listed)
     near = difflib.get_close_matches(word, known, n=NEAREST, cutoff=0.0)
     return "the nearest of " + f"{len(known)} allowed: " + ", ".join(f'"{item}"' for item in near)
+
+
+def printable(text: str) -> str:
+    """Show control characters instead of sending them to a terminal; line breaks too, since a message is one line."""
+    return "".join(char if char == "\t" or unicodedata.category(char)[0] != "C" else _escape(char) for char in text)
+
+
+def _one_cell(line: str) -> str:
+    """Keep the line's width, so that the carets stay below the token."""
+    return "".join("\ufffd" if unicodedata.category(char)[0] == "C" and char != "\t" else char for char in line)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _folded(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")
 
 
 def _width(char: str) -> int:

@@ -1,0 +1,113 @@
+"""Rules about checks: one kind each, queries that name the target, comparisons that can be made."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from patching.diagnostics import did_you_mean
+from patching.policy import Check, PrometheusCheck, Spec
+from patching.policy_rules.finding import Wrong
+from patching.quantity import fraction
+
+KINDS = ("prometheus", "http", "command", "unit")
+PLACEHOLDERS = ("{name}", "{address}")
+_BRACES = re.compile(r"\{[^{}]*\}")
+_SERIES = re.compile(r"\$series(?!\w)")
+
+_Loc = tuple[str | int, ...]
+
+
+def breaches(spec: Spec) -> Iterator[Wrong]:
+    """Check every entry of ``verify``."""
+    names = Counter(check.name for check in spec.verify)
+    for index, check in enumerate(spec.verify):
+        at: _Loc = ("spec", "verify", index)
+        if names[check.name] > 1:
+            yield Wrong((*at, "name"), f'two checks are called "{check.name}"', "duplicate-name")
+        yield from _kind(at, check)
+        yield from _probe(at, check)
+        if check.prometheus is not None:
+            yield from _prometheus((*at, "prometheus"), check.prometheus)
+        yield from _compare((*at, "compare"), check)
+    measured = any(check.prometheus is not None for check in spec.verify)
+    if measured and spec.rollout.waves and spec.rollout.waves[0].soak <= 0:
+        message = "the canary does not soak, so the metrics would say nothing; write for example soak: 30m"
+        yield Wrong(("spec", "rollout", "waves", 0), message, "canary-soak")
+
+
+def _kind(at: _Loc, check: Check) -> Iterator[Wrong]:
+    given = [kind for kind in KINDS if getattr(check, kind) is not None]
+    if len(given) != 1:
+        shown = " and ".join(f'"{kind}"' for kind in given) or "none"
+        message = f'the check "{check.name}" needs exactly one of {", ".join(KINDS)}; it has {shown}'
+        yield Wrong((*at, "name"), message, "check-kind")
+
+
+def _probe(at: _Loc, check: Check) -> Iterator[Wrong]:
+    for kind in ("http", "command"):
+        probe = getattr(check, kind)
+        if probe is not None and probe.timeout <= 0:
+            yield Wrong((*at, kind, "timeout"), "a probe needs time; write for example 10s", "zero-timeout")
+    if check.unit is not None and not check.unit.active:
+        message = '"active" is empty, so the check would prove nothing; name a unit'
+        yield Wrong((*at, "unit", "active"), message, "empty-list", key=True)
+    if check.http is not None:
+        yield from _url((*at, "http", "url"), check.http.url)
+        if not check.http.status:
+            message = '"status" is empty, so no answer could ever pass; leave the key out for [200]'
+            yield Wrong((*at, "http", "status"), message, "empty-list", key=True)
+
+
+def _url(at: _Loc, url: str) -> Iterator[Wrong]:
+    yield from _placeholders(at, url)
+    try:
+        split = urlsplit(_BRACES.sub("x", url))
+    except ValueError as error:
+        yield Wrong(at, f"this is not a URL: {error}", "url")
+        return
+    if split.scheme not in ("http", "https") or not split.netloc:
+        yield Wrong(at, f'"{url}" is no http or https URL; write for example http://{{address}}:8080/health', "url")
+    elif split.password is not None:
+        yield Wrong(at, "the URL contains a password; secrets belong into a connection, never into a file", "secret")
+
+
+def _placeholders(at: _Loc, text: str) -> Iterator[Wrong]:
+    for found in _BRACES.findall(text):
+        if found not in PLACEHOLDERS:
+            yield Wrong(at, f'unknown placeholder "{found}"{did_you_mean(found, PLACEHOLDERS)}', "unknown-placeholder")
+
+
+def _prometheus(at: _Loc, check: PrometheusCheck) -> Iterator[Wrong]:
+    for key in ("errors", "requests"):
+        if not _SERIES.search(getattr(check, key)):
+            message = f'"{key}" has no $series, so it would measure the whole fleet; put $series between the braces'
+            yield Wrong((*at, key), message, "no-series")
+    for label, value in check.series.items():
+        yield from _placeholders((*at, "series", label), value)
+    if not any(place in value for value in check.series.values() for place in PLACEHOLDERS):
+        message = 'no label of "series" contains {name} or {address}, so every target would have the same metrics'
+        yield Wrong((*at, "series"), message, "same-series", key=True)
+    if check.before <= 0:
+        yield Wrong((*at, "before"), '"before" has no length; write for example 10m', "zero-timeout")
+
+
+def _compare(at: _Loc, check: Check) -> Iterator[Wrong]:
+    compare, written = check.compare, check.compare.model_fields_set
+    if check.prometheus is None and written:
+        kinds = "http, command and unit checks pass or fail by themselves"
+        yield Wrong(at, f'"compare" needs "prometheus"; {kinds}', "check-compare", key=True)
+        return
+    if "against" in written and not compare.against:
+        yield Wrong((*at, "against"), '"against" is empty, so nothing could be compared', "empty-list", key=True)
+    if "against" in written and "threshold" in compare.against and compare.threshold is None:
+        message = '"against" lists "threshold", but no threshold is given; add for example threshold: 2%'
+        yield Wrong((*at, "against"), message, "check-threshold")
+    if compare.threshold is not None and "threshold" not in compare.against:
+        message = '"threshold" is given, but "against" does not list it, so it would never be used'
+        yield Wrong((*at, "threshold"), message, "check-threshold")
+    for key, value in (("threshold", compare.threshold), ("maxRelativeIncrease", compare.max_relative_increase)):
+        if value is not None and fraction(value) is None:
+            yield Wrong((*at, key), f'"{key}" is a share; write {value}%', "needs-percent")
