@@ -122,6 +122,14 @@ class Problem(Value):
     message: str
 
 
+class Head(Value):
+    """Where a chain ends; kept elsewhere, it proves later that nothing before it was cut off or rewritten."""
+
+    chain: str
+    seq: int
+    hash: str
+
+
 class Ledger(Protocol):
     """The append-only record of everything decided and done."""
 
@@ -134,6 +142,10 @@ class Ledger(Protocol):
 
     def append_all(self, entries: Sequence[NewEntry], fence: Fence | None = None) -> list[LedgerEntry]:
         """Write several entries in one transaction, all or none."""
+        ...
+
+    def append_group(self, items: Sequence[tuple[NewEntry, Fence | None]]) -> list[LedgerEntry]:
+        """Write entries of several writers, each under its own fence, in one transaction, all or none."""
         ...
 
     def entries(
@@ -174,6 +186,10 @@ class Ledger(Protocol):
 
     def rollouts(self, *, policy: str | None = None, open_only: bool = False, limit: int = 100) -> list[RolloutRow]:
         """List rollouts, newest first."""
+        ...
+
+    def rollout_of(self, run: str) -> str | None:
+        """Find the rollout that a run (as named in ``run_began``) works or worked on last."""
         ...
 
     def targets(self, rollout: str) -> list[TargetRow]:

@@ -8,17 +8,20 @@ policy_frozen          policy (digest of the document)
 snapshots_taken        snapshots (digest of {target: Snapshot}), preflight (digest), stage ``discover``/``prepare``
 plan_frozen            plan (digest), targets [{name, wave}] → plan digest; every target ``pending``
 transition             from, to, reason → the rollout's state; final states clear ``waits_for``
-run_began, run_ended   run, mode → the rollout's run (cleared at the end)
+run_began, run_ended   run, mode → the rollout's run (cleared at the end, with what its targets waited for);
+                       in chain ``control`` they are notes and change nothing
 approval               person, decision, plan (digest), source
 approval_decided       approved (bool), people, plan (digest), reason
 gate                   wave, gate, open (bool), reason
 waits                  sentence → ``waits_for`` of the rollout, or of ``target`` where one is named
+                       (a pending target is ``waiting`` as long as the sentence is not empty)
 wave_started           wave, targets, control
 target_began           wave, run → target ``running``
 steps_resolved         phase, generation, steps [Step]
 intent                 step (Step), generation; entry.step = step id → an open intent
 step_outcome           exit_code, attach, stdout, stderr (capped, redacted); entry.step = step id → intent closed
 target_progress        phase, detail, handle (optional, with entry.step) → phase and detail of the target
+                       (phase ``undo``: ``undoing``)
 target_outcome         outcome, reason, signature, undo (bool) → target ``ended`` (undo: its undo outcome)
 generation_raised      generation, reason, reopen (bool) → generation; reopen: target ``pending`` again, no outcome
 wave_applied           wave, applied, failed, …
@@ -27,7 +30,7 @@ verdict                wave, verdict, reason, checks
 quarantined, released  reason, until / reason → the quarantine list
 superseded_targets     targets, by → those not begun get outcome ``superseded``
 emergency              what it passed and who asked
-lease_*                lease, owner, epoch, claims
+lease_*                lease, owner, epoch, claims, expires_at, from → the leases (written by acquire, release)
 stop_switch            on (bool), reason, in chain ``control`` → the stop switch
 report                 markdown, json (digests)
 =====================  ==========================================================================================
