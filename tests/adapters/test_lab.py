@@ -16,7 +16,7 @@ import pytest
 
 from lab import Lab, LabError, Layout
 from lab.beside import free_octet, require_real_hosts
-from lab.preflight import CGROUPS
+from lab.cgroups import MOUNTS
 from lab.process import Recorded, children
 from lab.startup import running
 
@@ -196,7 +196,7 @@ def test_down_leaves_no_process_mount_or_namespace(small: Small) -> None:
     small("down")
     assert not made & namespaces()
     assert Path("/proc/self/mountinfo").read_text() == mounts
-    assert not any(list(root.glob(small.layout.identity)) for root in CGROUPS)
+    assert not any(list(root.glob(small.layout.identity)) for root in MOUNTS)
     assert not list(small.layout.directory.glob("*.pid"))
     assert "no lab was up" in small("down"), "running twice works"
 

@@ -24,6 +24,8 @@ OPTIONS = (
     "--aptopt=Acquire::Languages none",
     "--aptopt=Apt::Install-Recommends false",
     "--dpkgopt=force-unsafe-io",
+    # The layer above belongs to this very build: its package database is a copy of this one's.
+    '--customize-hook=cat /proc/sys/kernel/random/uuid > "$1/etc/lab-base"',
     *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")),
 )
 
@@ -59,23 +61,30 @@ def base(layout: Layout) -> Path:
     discard(partial)
     layout.cache.mkdir(parents=True, exist_ok=True)
     log = layout.cache / "base.log"
-    if archive.exists():
-        partial.mkdir()
-        checked(sandboxed(["tar", "--zstd", "-xf", str(archive), "-C", str(partial)]), log=log)
-    else:
-        source = f"deb {mirror()} {SUITE} main"
-        include = f"--include={','.join(INCLUDE)}"
-        mode = "--mode=root"
-        checked(
-            sandboxed(["mmdebstrap", mode, *OPTIONS, include, SUITE, str(partial), source]),
-            log=log, env=os.environ | {"TMPDIR": str(layout.cache)},
-        )  # fmt: skip
-        fresh = archive.with_suffix(".partial")
-        pack = ["tar", "-C", str(partial), "--exclude=./dev/*", "-I", "zstd -3 -T0", "-cf", str(fresh), "."]
-        checked(sandboxed(pack), log=log)
-        fresh.rename(archive)
+    if not archive.exists():
+        build(layout, archive, log)
+    partial.mkdir()
+    checked(sandboxed(["tar", "--zstd", "-xf", str(archive), "-C", str(partial), "--exclude=./dev/*"]), log=log)
     partial.rename(root)
     return root
+
+
+def build(layout: Layout, archive: Path, log: Path) -> None:
+    """Build the base as an archive, which is what a build machine keeps between its runs."""
+    fresh = archive.with_name(f".{archive.name}")
+    words = [
+        "mmdebstrap",
+        *OPTIONS,
+        f"--include={','.join(INCLUDE)}",
+        SUITE,
+        str(fresh),
+        f"deb {mirror()} {SUITE} main",
+    ]
+    # Without root mmdebstrap makes its own user namespace, and knows how to do without device nodes.
+    root = os.geteuid() == 0
+    argv = sandboxed([words[0], "--mode=root", *words[1:]]) if root else [words[0], "--mode=unshare", *words[1:]]
+    checked(argv, log=log, env=os.environ | {"TMPDIR": str(layout.cache) if root else "/tmp"})  # noqa: S108
+    fresh.rename(archive)
 
 
 def site(layout: Layout, below: Path) -> Path:
@@ -88,7 +97,13 @@ def site(layout: Layout, below: Path) -> Path:
     repository.signing_home(layout)
     key = client_key(layout).with_suffix(".pub").read_text()
     script = SOURCE / "site.sh"
-    inputs = (below.name, packages.digest(), key, script.read_text(), keyring(layout).read_bytes())
+    inputs = (
+        (below / "etc" / "lab-base").read_text(),
+        packages.digest(),
+        key,
+        script.read_text(),
+        keyring(layout).read_bytes(),
+    )
     digest = hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
     layer = layout.cache / f"site-{digest}{owner_suffix()}"
     if (layer / "upper").is_dir():

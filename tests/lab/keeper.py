@@ -9,14 +9,13 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from lab import control, services
+from lab import cgroups, control, services
 from lab.forwarder import REFUSE, SILENT, Forwarder, Route
 from lab.layout import GATEWAY, PROMETHEUS_PORT, REPOSITORY_PORT, SERVICE_PORT, ZONES, Host, LabError, Layout, fleet
 from lab.network import CORE, Network, mount
-from lab.power import Machine, drop_cgroups, run
+from lab.power import Machine, run
 
 LAB = "the lab"
 
@@ -29,8 +28,9 @@ class Keeper:
         self.hosts = fleet(plan["hosts"], layout.octet, plan["ssh_port"])
         self.network = Network(layout, self.hosts)
         self.forwarder = Forwarder(self.network, routes(layout, self.hosts))
-        self.machines = {host.name: Machine(host, layout, self.network, plan) for host in self.hosts}
-        self.cgroup = Path(plan["cgroup"]) if plan["cgroup"] else None
+        self.cgroup = cgroups.home(layout.identity)
+        layout.path("cgroup").write_text(str(self.cgroup or ""))
+        self.machines = {host.name: Machine(host, layout, self.network, plan, self.cgroup) for host in self.hosts}
         self.stages: dict[str, float] = {}
         self.began = time.monotonic()
 
@@ -129,7 +129,7 @@ async def keep(layout: Layout) -> None:
     keeper = Keeper(layout, json.loads(layout.path("plan.json").read_text()))
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    drop_cgroups(keeper.cgroup)
+    cgroups.drop(keeper.cgroup)
     await keeper.up()
     await ended.wait()
 

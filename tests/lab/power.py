@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lab import cgroups
 from lab.layout import SOURCE, Host, LabError, Layout
 from lab.network import Network, call, mount
 from lab.process import children
@@ -23,14 +24,14 @@ POWERED_OFF = {-signal.SIGINT, 128 + signal.SIGINT}
 class Machine:
     """One host: its disk, its namespaces, its power button."""
 
-    def __init__(self, host: Host, layout: Layout, network: Network, plan: dict[str, Any]) -> None:
+    def __init__(self, host: Host, layout: Layout, network: Network, plan: dict[str, Any], cgroup: Path | None) -> None:
         self.host = host
         self.layout = layout
         self.network = network
         self.lower: str = plan["lower"]
         self.disk_size: str = plan["disk_size"]
         self.post_seconds: float = plan["post_seconds"]
-        self.cgroup: Path | None = Path(plan["cgroup"]) / host.name if plan["cgroup"] else None
+        self.cgroup: Path | None = cgroup / host.name if cgroup else None
         self.disk = layout.live / "hosts" / host.name
         self.powered = asyncio.Event()
         self.stopped = asyncio.Event()
@@ -87,7 +88,7 @@ class Machine:
 
     async def boot(self) -> int:
         """Run the host once, from power-on until its pid 1 is gone."""
-        drop_cgroups(self.cgroup)
+        cgroups.drop(self.cgroup)
         since = -uptime()
         argv = [
             *self.network.enter(self.host.name),
@@ -200,12 +201,3 @@ async def run(words: list[str], stdin: str, within: float) -> dict[str, Any]:
 def uptime() -> int:
     """Tell for how many seconds this machine has run: a host's clocks begin at its own boot."""
     return int(float(Path("/proc/uptime").read_text().split()[0]))
-
-
-def drop_cgroups(directory: Path | None) -> None:
-    """Remove the control groups that a host's systemd left: they outlive processes and namespaces."""
-    if directory is None or not directory.is_dir():
-        return
-    for path, _, _ in os.walk(directory, topdown=False):
-        with suppress(OSError):
-            os.rmdir(path)  # noqa: PTH106 - a control group has files that cannot be removed

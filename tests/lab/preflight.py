@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import cgroups
 from lab.layout import DEFAULT_HOSTS, PROMETHEUS_PORT, SERVICE_PORT, LabError, Layout, fleet
-from lab.process import checked
+from lab.process import checked, sandboxed
 
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
@@ -31,8 +32,9 @@ TOOLS = {
 }
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 WATCHES_PER_HOST = 4
+# tmpfs has user.* attributes since then, and overlays of users keep their notes in them.
+NEEDS_KERNEL = (6, 6)
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
-CGROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,13 @@ def privilege_problems() -> list[Problem]:
         name = user_name()
         fix = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}, or run as root"
         return [Problem("not root, and no subordinate user ids", fix)]
-    return [Problem("not root", "run as root; hosts without root are not built yet")]
+    tried = subprocess.run(sandboxed(["true"]), capture_output=True, text=True, check=False)
+    if tried.returncode:
+        fix = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1), or run as root"
+        return [Problem(f"user namespaces do not work ({tried.stderr.strip()})", fix)]
+    if tuple(map(int, os.uname().release.split(".")[:2])) < NEEDS_KERNEL:
+        return [Problem("not root, and the kernel is older than 6.6", "run as root, or with a newer kernel")]
+    return []
 
 
 def has_subordinate_ids() -> bool:
@@ -108,18 +116,16 @@ def user_name() -> str:
         return str(os.geteuid())
 
 
-def cgroup_root() -> Path | None:
-    """Find where control groups of version 2 are mounted."""
-    return next((path for path in CGROUPS if (path / "cgroup.procs").is_file()), None)
-
-
 def cgroup_problems() -> list[Problem]:
     """Tell whether a host's systemd can have control groups."""
-    root = cgroup_root()
+    root = cgroups.mounted()
     if root is None:
         return [Problem("no cgroup2 file system", "mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified")]
     if not os.access(root, os.W_OK) and os.geteuid() == 0:
         return [Problem(f"{root} is read-only", "run the container with --privileged")]
+    if cgroups.delegation() is None:
+        fix = "run it in a session of a systemd user manager (loginctl enable-linger, then log in anew), or as root"
+        return [Problem("not root, and no control group was delegated to this user", fix)]
     return []
 
 

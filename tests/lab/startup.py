@@ -10,13 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lab import image, inventory, packages, preflight, repository, services
+from lab import cgroups, image, inventory, packages, preflight, repository, services
 from lab.keys import host_key
 from lab.layout import SOURCE, Host, LabError, Layout, fleet, free_port
-from lab.power import drop_cgroups
 from lab.process import Recorded, children, sandboxed
 
 DISK_SIZE = "2g"
@@ -68,10 +67,9 @@ def prepare(layout: Layout, count: int, say: Say, disk_size: str = DISK_SIZE) ->
     with timed(say, "repository"):
         layout.logs.mkdir(parents=True, exist_ok=True)
         repository.Repository(layout).replace({})
-    root = preflight.cgroup_root()
     plan = {
         "hosts": count, "ssh_port": hosts[0].ssh_port, "lower": f"{upper}:{below}", "disk_size": disk_size,
-        "post_seconds": POST_SECONDS, "cgroup": str(root / layout.identity) if root else "",
+        "post_seconds": POST_SECONDS,
     }  # fmt: skip
     layout.path("plan.json").write_text(json.dumps(plan, indent=2))
     layout.path("prometheus.yml").write_text(services.prometheus_config(hosts))
@@ -92,7 +90,9 @@ def launch(layout: Layout) -> subprocess.Popen[str]:
     """
     path = f"{os.environ.get('PATH', '')}:{preflight.SYSTEM_PATH}"
     given = os.environ | {"PYTHONPATH": str(SOURCE.parent), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    argv = sandboxed([sys.executable, "-S", "-m", "lab.keeper", str(layout.directory), str(layout.octet)])
+    argv = (cgroups.delegation() or []) + sandboxed(
+        [sys.executable, "-S", "-m", "lab.keeper", str(layout.directory), str(layout.octet)]
+    )
     with (layout.logs / "keeper.log").open("w") as log:
         outer = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, env=given, cwd="/", start_new_session=True
@@ -131,8 +131,8 @@ def clear(layout: Layout) -> None:
     for record in [*found, outer]:
         if record is not None:
             record.end()
-    for root in preflight.CGROUPS:
-        drop_cgroups(root / layout.identity)
+    with suppress(FileNotFoundError):
+        cgroups.drop(Path(layout.path("cgroup").read_text()) if layout.path("cgroup").read_text() else None)
     if not layout.directory.exists():
         return
     for entry in layout.directory.iterdir():
