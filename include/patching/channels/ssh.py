@@ -1,0 +1,312 @@
+"""Channel ``ssh``: one connection a target, detached steps that survive it, an end that is pushed, not polled for."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import asyncssh
+
+from patching.change import Reply, Step
+from patching.channels.attach import attach
+from patching.channels.base import Attach, Handle, Progress, Session
+from patching.channels.remote_job import (
+    OUTPUT_CAP,
+    STATE_DIR,
+    JobPaths,
+    Look,
+    cancel_program,
+    framed,
+    look_program,
+    parse_look,
+    remote_command,
+    start_program,
+    wait_program,
+)
+from patching.channels.ssh_login import DEFAULT_PORT, Address, Link, log_in
+from patching.errors import ChannelError, ConnectionMissing, LoginRefused, TargetOffline
+from patching.sources.base import Connection, ConnectionSource
+from patching.target import Member, Target
+
+READ_CAP = 8 * 1024 * 1024
+CONTROL_DEADLINE = 60.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """The end of one remote command; ``exit_code`` None = the end was not seen."""
+
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+    truncated: bool
+
+
+class SshChannel:
+    """Opens sessions over SSH with one connection's credentials; ``jump`` is the connection of a jump host."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        jump: Connection | None = None,
+        state_dir: str = STATE_DIR,
+        output_cap: int = OUTPUT_CAP,
+        read_cap: int = READ_CAP,
+    ) -> None:
+        self.connection = connection
+        self.jump = jump or _written_jump(connection)
+        self.state_dir = state_dir
+        self.output_cap = output_cap
+        self.read_cap = read_cap
+
+    @classmethod
+    def named(cls, connection_id: str, source: ConnectionSource) -> SshChannel:
+        """Build a channel from a connection id; ``jump_host`` may be a connection id too. Raises ConnectionMissing."""
+        connection = source.get(connection_id)
+        wanted = connection.extra.get("jump_host")
+        if not wanted or "@" in str(wanted):
+            return cls(connection)
+        try:
+            return cls(connection, jump=source.get(str(wanted)))
+        except ConnectionMissing:
+            return cls(connection)
+
+    async def open(self, target: Target, *, deadline: float = 30.0) -> Session:
+        """Connect and log in; raises TargetOffline, LoginRefused, HostKeyUnknown or HostKeyChanged."""
+        session = SshSession(self, target)
+        await session.connect(deadline)
+        return session
+
+    def address(self, target: Target, member: Member) -> Address:
+        """Give where to log in: the member's own port and user come before the connection's."""
+        user = member.user or self.connection.login or getpass.getuser()
+        port = member.port or self.connection.port or DEFAULT_PORT
+        aliases = (target.name,) if len(target.members) == 1 else ()
+        return Address(member.address, port, user, aliases)
+
+    async def dial(self, address: Address, deadline: float) -> Link:
+        """Open the connection to a target, through the jump host where there is one."""
+        if self.jump is None:
+            return Link(await log_in(address, self.connection, deadline=deadline))
+        hop = Address(
+            self.jump.host or "", self.jump.port or DEFAULT_PORT, self.jump.login or address.user, (self.jump.id,)
+        )
+        tunnel = await log_in(hop, self.jump, deadline=deadline)
+        try:
+            return Link(await log_in(address, self.connection, deadline=deadline, tunnel=tunnel), tunnel)
+        except ChannelError:
+            tunnel.close()
+            raise
+
+
+def _written_jump(connection: Connection) -> Connection | None:
+    """Read a jump host that is written as ``[user@]host[:port]``; it uses the same credentials."""
+    text = str(connection.extra.get("jump_host") or "")
+    if not text:
+        return None
+    user, _, place = text.rpartition("@")
+    host, colon, port = place.rpartition(":")
+    if not colon or not port.isdecimal():
+        host, port = place, ""
+    return connection.model_copy(
+        update={"host": host, "port": int(port) if port else None, "login": user or connection.login}
+    )
+
+
+class SshSession:
+    """One open connection to one target; reconnects by itself within a step's deadline."""
+
+    def __init__(self, channel: SshChannel, target: Target) -> None:
+        self.channel = channel
+        self.target = target
+        self._links: dict[str, Link] = {}
+
+    async def connect(self, deadline: float) -> None:
+        """Open the connection to the target's first member; raises ChannelError."""
+        await self._link(self.target.members[0], deadline)
+
+    async def read(self, step: Step) -> Reply:
+        """Run a reading step at once; a lost connection is opened anew and the reading begun again.
+
+        Raises ChannelError; a reading step over its deadline has exit code 124.
+        """
+        member = self._member(step.member)
+        command = remote_command(sudo=self._sudo(member, bool(step.call.get("sudo"))), seconds=step.deadline)
+        ran = await self._persist(
+            member, step.deadline + 10.0, lambda link, _: self._run(link, command, str(step.call["script"]))
+        )
+        return Reply(
+            step=step.name,
+            exit_code=ran.exit_code,
+            stdout=ran.stdout.decode("utf-8", "replace"),
+            stderr=ran.stderr.decode("utf-8", "replace"),
+            truncated=ran.truncated,
+        )
+
+    async def start(self, step_id: str, step: Step) -> Handle:
+        """Start a detached step, or attach to it if the step id exists on the target: never a second run."""
+        paths, member = self._paths(step_id), self._member(step.member)
+        address = self.channel.address(self.target, member)
+        run_as = None if step.call.get("sudo") or address.user == "root" else address.user
+        program = start_program(paths, str(step.call["script"]), run_as=run_as, output_cap=self.channel.output_cap)
+        look = await self._look(member, program)
+        return Handle(
+            step_id=step_id,
+            target=self.target.name,
+            member=member.role,
+            directory=paths.directory,
+            boot_id=look.recorded_boot_id,
+        )
+
+    async def wait(self, handle: Handle, step: Step) -> Progress:
+        """Wait for the pushed end of a step, at most its deadline; survives a lost connection and a reboot.
+
+        RUNNING without a reply means that the deadline passed. Raises TargetOffline if the target is not back by then.
+        """
+        paths, member = self._paths(handle.step_id), self._member(handle.member)
+        end = asyncio.get_running_loop().time() + step.deadline
+
+        async def once(link: Link, left: float) -> Look:
+            command = self._control(member, left + 15.0)
+            return self._understood(await self._run(link, command, wait_program(paths, left)), member)
+
+        while True:
+            left = end - asyncio.get_running_loop().time()
+            look = await self._persist(member, max(left, CONTROL_DEADLINE if left <= 0 else 1.0), once)
+            progress = self._progress(look, step)
+            if progress.attach is not Attach.RUNNING or end <= asyncio.get_running_loop().time():
+                return progress
+
+    async def look(self, step_id: str, step: Step) -> Progress:
+        """Say what became of a step id without starting it (ABSENT if the target never heard of it)."""
+        look = await self._look(self._member(step.member), look_program(self._paths(step_id)))
+        return self._progress(look, step)
+
+    async def cancel(self, handle: Handle) -> None:
+        """End a running step's process group; its exit is recorded as any other."""
+        await self._look(self._member(handle.member), cancel_program(self._paths(handle.step_id)))
+
+    async def close(self) -> None:
+        """Close the connection; started steps go on."""
+        for link in self._links.values():
+            await link.close()
+        self._links.clear()
+
+    def _paths(self, step_id: str) -> JobPaths:
+        return JobPaths(step_id, self.channel.state_dir)
+
+    def _member(self, role: str) -> Member:
+        for member in self.target.members:
+            if member.role == role:
+                return member
+        if role == "main":
+            return self.target.members[0]
+        raise ChannelError(f"target {self.target.name} has no member with role {role!r}")
+
+    def _sudo(self, member: Member, wanted: bool) -> bool:
+        return wanted and self.channel.address(self.target, member).user != "root"
+
+    def _control(self, member: Member, seconds: float) -> str:
+        return remote_command(sudo=self._sudo(member, True), seconds=seconds)
+
+    async def _look(self, member: Member, program: str) -> Look:
+        command = self._control(member, CONTROL_DEADLINE)
+        ran = await self._persist(member, CONTROL_DEADLINE, lambda link, _: self._run(link, command, program))
+        return self._understood(ran, member)
+
+    def _understood(self, ran: _Ran, member: Member) -> Look:
+        look = parse_look(ran.stdout)
+        if look is not None:
+            return look
+        said = ran.stderr.decode("utf-8", "replace").strip().splitlines()
+        last = said[-1] if said else f"exit code {ran.exit_code}"
+        address = self.channel.address(self.target, member)
+        if last.startswith("sudo:"):
+            raise LoginRefused(
+                f"{address.user} may not use sudo without a password on {self.target.name} ({last}): "
+                f"add {address.user} ALL=(root) NOPASSWD: /bin/sh to its sudoers (docs/how-to/add-hosts.md)"
+            )
+        raise ChannelError(f"{self.target.name} cannot keep steps in {self.channel.state_dir}: {last}")
+
+    def _progress(self, look: Look, step: Step) -> Progress:
+        found = attach(look.evidence)
+        if found is not Attach.ENDED:
+            return Progress(attach=found, boot_id=look.boot_id)
+        cap = self.channel.output_cap // 512 * 512
+        reply = Reply(
+            step=step.name,
+            exit_code=look.exit_code,
+            stdout=look.stdout.decode("utf-8", "replace"),
+            stderr=look.stderr.decode("utf-8", "replace"),
+            truncated=max(len(look.stdout), len(look.stderr)) >= cap,
+        )
+        return Progress(attach=found, reply=reply, boot_id=look.boot_id)
+
+    async def _link(self, member: Member, deadline: float) -> Link:
+        link = self._links.get(member.role)
+        if link is None or link.closed:
+            link = await self.channel.dial(self.channel.address(self.target, member), deadline)
+            self._links[member.role] = link
+        return link
+
+    async def _persist(self, member: Member, seconds: float, work: Callable[[Link, float], Awaitable[T]]) -> T:
+        """Do work over the connection; where it is lost, connect again with growing pauses until ``seconds`` passed.
+
+        A changed host key ends it at once; a refused login does not when we were logged in before (it is booting).
+        """
+        loop = asyncio.get_running_loop()
+        end, pause = loop.time() + seconds, FIRST_PAUSE
+        while True:
+            left = end - loop.time()
+            try:
+                link = await self._link(member, max(1.0, min(left, 30.0)))
+                return await work(link, max(1.0, end - loop.time()))
+            except (TargetOffline, LoginRefused):
+                if end - loop.time() <= pause:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _run(self, link: Link, command: str, program: str) -> _Ran:
+        """Run one program; raises TargetOffline when the connection breaks before its end is seen."""
+        try:
+            process: asyncssh.SSHClientProcess[bytes] = await link.connection.create_process(command, encoding=None)
+            async with process:
+                process.stdin.write(framed(program).encode())
+                process.stdin.write_eof()
+                (out, cut), (err, cut_too) = await asyncio.gather(
+                    self._collect(process.stdout), self._collect(process.stderr)
+                )
+                await process.wait_closed()
+        except (OSError, asyncssh.Error) as error:
+            await link.close()
+            raise TargetOffline(f"the connection to {self.target.name} broke: {error}") from None
+        if process.exit_status is None:
+            await link.close()
+            raise TargetOffline(f"the connection to {self.target.name} broke before the end of a command was seen")
+        return _Ran(_code(process), out, err, cut or cut_too)
+
+    async def _collect(self, stream: asyncssh.SSHReader[bytes]) -> tuple[bytes, bool]:
+        """Read a stream to its end and keep at most ``read_cap`` bytes."""
+        kept, size = [], 0
+        while chunk := await stream.read(65536):
+            if size < self.channel.read_cap:
+                kept.append(chunk[: self.channel.read_cap - size])
+            size += len(chunk)
+        return b"".join(kept), size > self.channel.read_cap
+
+
+def _code(process: asyncssh.SSHClientProcess[bytes]) -> int | None:
+    """Give the exit code as a shell would: 128 + number for a signal."""
+    if process.exit_signal is None:
+        return process.exit_status
+    name = f"SIG{process.exit_signal[0]}"
+    return 128 + signal.Signals[name].value if name in signal.Signals.__members__ else None
