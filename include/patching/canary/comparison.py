@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from patching.canary.exact import binomial_tail, host_spread, ratio_limits, ratio_p_value, share_limits
+from patching.canary.exact import binomial_tail, cautious, host_spread, ratio_limits, ratio_p_value, share_limits
 from patching.canary.sides import Counts, Measurements, counts, without_traffic
 from patching.canary.verdicts import CheckVerdict, Numbers
 from patching.policy import Check, Compare
@@ -19,6 +19,11 @@ from patching.sources.base import Sample
 
 LEAST_SPREAD = 0.1
 """Relative difference between healthy hosts that is always assumed: no fleet is perfectly alike."""
+
+ASSUMED_SPREAD = 0.3
+"""What is assumed where the control has fewer than ``FEWEST_TO_KNOW`` hosts, which cannot show how they differ."""
+
+FEWEST_TO_KNOW = 3
 
 RATIO_TEST = "exact conditional test of two rates, beta-binomial for the spread between hosts, one-sided, one look"
 SHARE_TEST = "exact binomial test of a share, one-sided, one look"
@@ -238,11 +243,14 @@ def _numbers(
 
 def _spread(measured: Measurements) -> float:
     """Spread between healthy hosts: from the control, now or before, whichever is larger; never below the least."""
-    known = [
-        host_spread([(s.errors or 0.0, s.requests) for s in samples if s.requests])
+    groups = [
+        [(sample.errors or 0.0, sample.requests) for sample in samples if sample.requests]
         for samples in (measured.control, measured.control_before)
     ]
-    return max([LEAST_SPREAD, *(value for value in known if value is not None)])
+    known = [(host_spread(group), len(group)) for group in groups]
+    found = [cautious(spread, hosts) for spread, hosts in known if spread is not None]
+    few = len(groups[0]) < FEWEST_TO_KNOW
+    return max([ASSUMED_SPREAD if few else LEAST_SPREAD, *found])
 
 
 def _unlike_before(measured: Measurements, compare: Compare, alpha: float, spread: float) -> str | None:
