@@ -2,6 +2,7 @@
 # Makes the layer that turns a Debian base into a lab host. Runs in its own mount and pid namespace.
 # Environment: BASE LAYER DEBS FIRST (the .debs to install) SSH_KEY KEYRING
 set -e
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 X=; grep -qE "^ +0 +0 +4294967295" /proc/self/uid_map || X=,userxattr
 M="$LAYER/root"
 mount -t overlay site -o "lowerdir=$BASE,upperdir=$LAYER/upper,workdir=$LAYER/work$X" "$M"
