@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patching.canary.comparison import judge_check
@@ -104,6 +104,7 @@ def rows(pairs: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return {prefix + name: list(pair) for name, pair in pairs.items()}
 
 
+@settings(deadline=None, max_examples=50)
 @given(fleet, fleet, fleet, compares, st.data())
 def test_more_errors_never_improve_a_verdict(
     canary: Pairs, control: Pairs, before: Pairs, compare: dict[str, Any], data: st.DataObject
@@ -118,6 +119,7 @@ def test_more_errors_never_improve_a_verdict(
     assert RANK[second.verdict] >= RANK[first.verdict], (first.reason, second.reason)
 
 
+@settings(deadline=None, max_examples=50)
 @given(fleet, fleet, fleet, compares, st.data())
 def test_target_that_loses_its_data_is_never_promoted(
     canary: Pairs, control: Pairs, before: Pairs, compare: dict[str, Any], data: st.DataObject
@@ -129,6 +131,7 @@ def test_target_that_loses_its_data_is_never_promoted(
     assert judge(case).verdict is not VerdictName.PROMOTE
 
 
+@settings(deadline=None, max_examples=50)
 @given(fleet, fleet)
 def test_more_looks_never_make_an_alarm(canary: Pairs, control: Pairs) -> None:
     """Alpha is shared by all judgements of a rollout."""

@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import comb, prod
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patching.canary.exact import (
@@ -34,12 +34,14 @@ def exact_beta_binomial(errors: int, n: int, a: Fraction, b: Fraction) -> Fracti
     return sum((comb(n, k) * rising(a, k) * rising(b, n - k) / whole for k in range(errors, n + 1)), Fraction(0))
 
 
+@settings(deadline=None, max_examples=100)
 @given(st.integers(0, 60), st.integers(1, 60), st.fractions("1/1000", "999/1000", max_denominator=1000))
 def test_binomial_tail_is_that_of_exact_fractions(errors: int, n: int, share: Fraction) -> None:
     expected = float(exact_binomial(errors, n, share))
     assert binomial_tail(errors, n, float(share)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@settings(deadline=None, max_examples=100)
 @given(
     st.integers(0, 40),
     st.integers(1, 40),
@@ -95,6 +97,7 @@ exposures = st.integers(1, 100_000)
 variances = st.floats(0, 2)
 
 
+@settings(deadline=None, max_examples=100)
 @given(counts, exposures, counts, exposures, variances, st.integers(1, 50))
 def test_more_treated_errors_never_raise_the_p_value(
     errors: int, asked: int, other: int, other_asked: int, variance: float, more: int
@@ -103,6 +106,7 @@ def test_more_treated_errors_never_raise_the_p_value(
     assert ratio_p_value(errors + more, asked, other, other_asked, ratio=1.5, variance=variance) <= fewer + 1e-9
 
 
+@settings(deadline=None, max_examples=100)
 @given(counts, exposures, counts, exposures, variances, st.integers(2, 1000))
 def test_scaling_both_exposures_changes_nothing(
     errors: int, asked: int, other: int, other_asked: int, variance: float, factor: int
@@ -113,6 +117,7 @@ def test_scaling_both_exposures_changes_nothing(
     assert scaled == pytest.approx(once, rel=1e-6, abs=1e-9)
 
 
+@settings(deadline=None, max_examples=100)
 @given(st.integers(19_990, 20_010), st.integers(0, 30))
 def test_more_errors_never_raise_the_p_value_where_totals_begin_to_be_scaled(errors: int, other: int) -> None:
     fewer = ratio_p_value(errors, 10, other, 10, ratio=1, variance=0.02)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patching.canary.judge import judge_wave
@@ -100,6 +100,7 @@ verdicts = st.sampled_from([VerdictName.PROMOTE, VerdictName.INCONCLUSIVE, Verdi
 BADNESS = {VerdictName.PROMOTE: 0, VerdictName.HOLD: 1, VerdictName.UNDO: 2}
 
 
+@settings(deadline=None, max_examples=100)
 @given(st.lists(verdicts, max_size=4), st.lists(st.sampled_from([True, None, False]), max_size=4), verdicts)
 def test_another_answer_never_makes_a_wave_better(
     names: list[VerdictName], oks: list[bool | None], more: VerdictName

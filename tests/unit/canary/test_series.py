@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patching.canary.series import CounterSeries, complete_at, count, points
@@ -106,6 +106,7 @@ def test_data_are_complete_one_scrape_after_the_end() -> None:
 increments = st.lists(st.integers(0, 50), min_size=6, max_size=40)
 
 
+@settings(deadline=None, max_examples=100)
 @given(increments, st.integers(1, 4), st.data())
 def test_parts_of_a_window_sum_to_the_whole(steps: list[int], parts: int, data: st.DataObject) -> None:
     """However a span is cut, nothing is counted twice and nothing is lost: that is why nothing is extrapolated."""
@@ -122,6 +123,7 @@ def test_parts_of_a_window_sum_to_the_whole(steps: list[int], parts: int, data: 
     assert sum(part.requests or 0 for part in cut) == whole.requests
 
 
+@settings(deadline=None, max_examples=100)
 @given(increments, st.integers(2, 39))
 def test_restart_never_gives_a_negative_count_nor_more_than_happened(steps: list[int], restart: int) -> None:
     values, total = [], 0
