@@ -16,6 +16,7 @@ from lab import control, probes, startup
 from lab.keys import client_key
 from lab.layout import DEFAULT_HOSTS, Host, LabError, Layout, fleet
 from lab.preflight import preflight
+from lab.process import only_one
 from lab.repository import Repository
 
 LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -53,7 +54,7 @@ class Lab:
             LabError: when the machine cannot, when another number of hosts is up, or when hosts do not come up in time.
         """
         layout = Layout.default(directory, octet)
-        with startup.locked(layout):
+        with only_one(startup.lock_file(layout)):
             if startup.running(layout):
                 lab = cls.attach(directory)
                 if len(lab.hosts) != hosts:
@@ -90,7 +91,7 @@ class Lab:
         Raises:
             LabError: when a process does not end.
         """
-        with startup.locked(self.layout):
+        with only_one(startup.lock_file(self.layout)):
             startup.clear(self.layout)
         if self._process is not None:
             self._process.wait()

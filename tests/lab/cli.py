@@ -15,6 +15,7 @@ from lab.api import Lab
 from lab.layout import DEFAULT_HOSTS, LabError, Layout
 from lab.packages import EXTRAS, RELEASES
 from lab.preflight import install_tools, preflight
+from lab.process import only_one
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -49,7 +50,7 @@ def bring_up(args: argparse.Namespace) -> Lab:
 def down(args: argparse.Namespace) -> int:
     """Take the lab down; when none is up, clear away what is left of one."""
     layout = Layout.default()
-    with startup.locked(layout):
+    with only_one(startup.lock_file(layout)):
         was = startup.running(layout)
         startup.clear(layout)
     print("the lab is down" if was else "no lab was up")

@@ -58,7 +58,8 @@ def base(layout: Layout) -> Path:
     if root.is_dir():
         return root
     partial = root.with_suffix(".partial")
-    discard(partial)
+    for leftover in (partial, *layout.cache.glob("mmdebstrap.*")):
+        discard(leftover)
     layout.cache.mkdir(parents=True, exist_ok=True)
     log = layout.cache / "base.log"
     if not archive.exists():

@@ -38,7 +38,7 @@ def as_list(hosts: list[Host]) -> dict[str, Any]:
 
 def as_yaml(hosts: list[Host]) -> dict[str, Any]:
     """Give the inventory in the form of Ansible's YAML plugin."""
-    children = {name: {"hosts": {host: {} for host in names}} for name, names in groups(hosts).items()}
+    children: dict[str, Any] = {name: {"hosts": {host: {} for host in names}} for name, names in groups(hosts).items()}
     return {"all": {"hosts": {host.name: host_variables(host) for host in hosts}, "children": children}}
 
 

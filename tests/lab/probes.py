@@ -28,7 +28,7 @@ def answers(url: str) -> bool:
     """Tell whether an address answers with a success."""
     try:
         with OPENER.open(url, timeout=PATIENCE) as answer:
-            return 200 <= answer.status < 300
+            return bool(200 <= answer.status < 300)
     except OSError:
         return False
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,6 +89,15 @@ class Recorded:
                 return False
             time.sleep(0.02)
         return True
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Let one process at a time in; the lock ends with the process, however that ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def sandboxed(argv: Sequence[str]) -> list[str]:

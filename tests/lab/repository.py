@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab import advisories, packages
 from lab.layout import Layout
-from lab.process import checked, sandboxed
+from lab.process import checked, only_one, sandboxed
 
 SUITES = {"lab": "Lab", "lab-security": "Lab-Security"}
 
@@ -75,7 +75,7 @@ class Repository:
 
     def replace(self, published: dict[str, str]) -> dict[str, str]:
         """Make the indexes hold exactly these versions, at once for everybody who reads them."""
-        with self.generation() as www:
+        with only_one(self.layout.directory / "repository.lock"), self.generation() as www:
             for suite, label in SUITES.items():
                 self.write_suite(www, suite, label, published)
             self.state.write_text(json.dumps(published))

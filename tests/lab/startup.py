@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from lab import cgroups, image, inventory, packages, preflight, repository, services
 from lab.keys import host_key
 from lab.layout import SOURCE, Host, LabError, Layout, fleet, free_port
-from lab.process import Recorded, children, sandboxed
+from lab.process import Recorded, children, only_one, sandboxed
 
 DISK_SIZE = "2g"
 POST_SECONDS = 1.5
@@ -28,20 +27,16 @@ def say_nothing(_: str) -> None:
 
 
 @contextmanager
-def locked(layout: Layout) -> Iterator[None]:
-    """Let one start or end of this lab happen at a time."""
-    layout.directory.parent.mkdir(parents=True, exist_ok=True)
-    with layout.directory.with_name(f"{layout.directory.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
 def timed(say: Say, what: str) -> Iterator[None]:
     """Tell how long a stage took."""
     began = time.monotonic()
     yield
     say(f"{what}: {time.monotonic() - began:.1f} s")
+
+
+def lock_file(layout: Layout) -> Path:
+    """The lock that lets one start or end of this lab happen at a time."""
+    return layout.directory.with_name(f"{layout.directory.name}.lock")
 
 
 def running(layout: Layout) -> bool:
@@ -56,14 +51,16 @@ def prepare(layout: Layout, count: int, say: Say, disk_size: str = DISK_SIZE) ->
     Raises:
         LabError: when something cannot be built.
     """
-    with timed(say, "base"):
-        below = image.base(layout)
-    with timed(say, "packages and keys"):
-        packages.build(layout.cache)
-        upper = image.site(layout, below)
-        hosts = fleet(count, layout.octet, free_port(f"127.{layout.octet}.1.1", *ssh_ports()))
-        for host in hosts:
-            host_key(layout, host)
+    # Labs share the cache: the second waits for what the first builds, and finds it.
+    with only_one(layout.cache / "lock"):
+        with timed(say, "base"):
+            below = image.base(layout)
+        with timed(say, "packages and keys"):
+            packages.build(layout.cache)
+            upper = image.site(layout, below)
+            hosts = fleet(count, layout.octet, free_port(f"127.{layout.octet}.1.1", *ssh_ports()))
+            for host in hosts:
+                host_key(layout, host)
     with timed(say, "repository"):
         layout.logs.mkdir(parents=True, exist_ok=True)
         repository.Repository(layout).replace({})

@@ -12,26 +12,26 @@ BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class Counters:
-    def __init__(self):
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.requests = 0
         # Every series exists from the start: a rate over a series that appears later loses its first step.
-        self.codes = {200: 0, 500: 0}
+        self.codes: dict[int, int] = {200: 0, 500: 0}
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
 
-    def begin(self):
+    def begin(self) -> int:
         with self.lock:
             self.requests += 1
             return self.requests
 
-    def end(self, code, seconds):
+    def end(self, code: int, seconds: float) -> None:
         with self.lock:
             self.codes[code] = self.codes.get(code, 0) + 1
             self.buckets[bisect.bisect_left(BOUNDS, seconds)] += 1
             self.seconds += seconds
 
-    def text(self):
+    def text(self) -> str:
         with self.lock:
             lines = ["# TYPE http_requests_total counter"]
             lines += [f'http_requests_total{{code="{code}"}} {count}' for code, count in sorted(self.codes.items())]
@@ -52,10 +52,10 @@ COUNTERS = Counters()
 class Shop(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
-    def send(self, code, text):
+    def send(self, code: int, text: str) -> None:
         body = text.encode()
         self.send_response(code)
         self.send_header("Content-Type", "text/plain; version=0.0.4")
@@ -63,7 +63,7 @@ class Shop(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         if self.path == "/metrics":
             return self.send(200, COUNTERS.text())
         if self.path == "/healthz":
@@ -78,11 +78,11 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def server_bind(self):
+    def server_bind(self) -> None:
         # Not HTTPServer's own: it asks a resolver for the name, and a lab host has none.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
-        self.server_name, self.server_port = self.server_address
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
 
 if __name__ == "__main__":
