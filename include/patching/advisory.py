@@ -10,13 +10,14 @@ from patching.value import Value
 class AffectedRange(Value):
     """Versions of one package that are affected: from ``introduced`` up to, but not including, ``fixed``.
 
-    ``fixed`` None means that no fix has been published.
+    ``fixed`` None means that no fix has been published; ``last_affected``, where given, is the last affected one.
     """
 
     ecosystem: str
     package: str
     introduced: str = "0"
     fixed: str | None = None
+    last_affected: str | None = None
 
 
 class Advisory(Value):

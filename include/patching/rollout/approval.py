@@ -35,7 +35,7 @@ def asks_until(plan: Plan, now: datetime) -> datetime:
     if wanted.timeout is not None:
         return now + timedelta(seconds=wanted.timeout)
     window = open_window(schedule, now) if schedule.windows else None
-    if window is not None:
+    if window is not None and window.closes is not None:
         return window.closes
     opening = next_opening(schedule, now) if schedule.windows else None
     return opening or now + OPEN_FOR

@@ -127,7 +127,9 @@ class StepRunner:
         )
 
 
-def recorded_ends(outcomes: Mapping[str, dict[str, JsonValue]], steps: list[Step], ids: list[str]) -> dict[str, StepEnd]:
+def recorded_ends(
+    outcomes: Mapping[str, dict[str, JsonValue]], steps: list[Step], ids: list[str]
+) -> dict[str, StepEnd]:
     """Read back how already recorded steps ended, so that a resumed job does not run them again."""
     ends: dict[str, StepEnd] = {}
     for step, name in zip(steps, ids, strict=True):

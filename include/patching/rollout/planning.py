@@ -1,0 +1,198 @@
+"""Planning: snapshots and advisories become one frozen plan; a second reading rehearses every whole transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from patching.advisory import Advisory, Finding
+from patching.assess.matching import match, unmatched
+from patching.assess.priority import prioritise
+from patching.change import Patch, Refusal
+from patching.drivers.base import PatchDriver
+from patching.errors import PlanError
+from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.document import Exclusion, Plan
+from patching.plan.freeze import Candidate, freeze_plan
+from patching.plan.patches import Wanted, wanted_patches
+from patching.policy import Policy
+from patching.rollout.answers import Request
+from patching.rollout.emergency import record_emergency, supersede_overlap
+from patching.rollout.probing import probe_fleet
+from patching.rollout.record import frozen_plan
+from patching.rollout.site import Site
+from patching.rollout.states import RolloutState
+from patching.sources.osv import read_advisories
+from patching.target import Snapshot, Target
+
+
+async def make_plan(site: Site, rollout: str) -> Plan:
+    """Make and freeze the plan of a rollout, or give the one that is frozen: planning is idempotent.
+
+    Raises AdvisoryError, PlanError, LedgerUnavailable; then nothing was begun.
+    """
+    earlier = frozen_plan(site, rollout)
+    if earlier is not None:
+        return earlier
+    work = Planning(site, rollout)
+    plan = await work.plan()
+    document = site.ledger.store_document("plan", plan.model_dump(mode="json"))
+    body = {"plan": document, "targets": [{"name": item.target.name, "wave": item.wave} for item in plan.targets]}
+    site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.PLAN_FROZEN, key="plan", body=body))
+    if plan.emergency:
+        record_emergency(site, plan, work.request.reason, work.request.requested_by)
+        for sentence in supersede_overlap(site, plan):
+            site.log(sentence)
+    if not plan.targets:
+        site.ledger.transition(rollout, RolloutState.COMPLETED, reason="there was nothing to do")
+    return plan
+
+
+class Planning:
+    """What is read from the ledger for one plan, and the steps from there to the frozen document."""
+
+    def __init__(self, site: Site, rollout: str) -> None:
+        self.site = site
+        self.rollout = rollout
+        self.now: datetime = site.clock()
+        frozen, taken = site.ledger.find(rollout, "policy"), site.ledger.find(rollout, "snapshots:discover")
+        if frozen is None or taken is None:
+            raise PlanError(
+                f"rollout {rollout} has no snapshots: discovery did not finish; clear discover and try again"
+            )
+        self.policy = Policy.model_validate(site.ledger.document(frozen.body["policy"]))
+        found = site.ledger.document(taken.body["snapshots"])
+        self.targets = [Target.model_validate(item) for item in found["targets"]]
+        self.snapshots = {name: Snapshot.model_validate(item) for name, item in found["snapshots"].items()}
+        self.exclusions = [Exclusion.model_validate(item) for item in found["exclusions"]]
+        began = site.ledger.entries(rollout, kinds=[EntryKind.RUN_BEGAN])
+        self.request = Request.model_validate(began[0].body["request"])
+        spec = self.policy.spec.driver
+        self.driver: PatchDriver = site.driver(spec.name, dict(spec.options))
+        self.advisories = self._advisories()
+
+    async def plan(self) -> Plan:
+        """Decide who is patched with what, rehearse it on the targets, and freeze the answer."""
+        findings = match(self.snapshots, list(self.advisories.values()))
+        wanted = self._wanted(findings)
+        rehearsed = await self._rehearse(wanted)
+        candidates = [
+            found
+            for target in self.targets
+            if target.name in rehearsed
+            and (found := self._candidate(target, rehearsed[target.name], wanted[target.name], findings)) is not None
+        ]
+        if self.request.advisories and not any(item.findings for item in candidates):
+            self.site.log("no selected target has any of the advisories asked for")
+        for name in unmatched(list(self.advisories.values()), self.snapshots.values()):
+            self.site.log(f"advisory {name} concerns no package of any target")
+        row = self.site.ledger.rollout(self.rollout)
+        return freeze_plan(
+            rollout=self.rollout,
+            policy=self.policy,
+            now=self.now,
+            candidates=candidates,
+            exclusions=self.exclusions,
+            down=[name for name, found in self.snapshots.items() if not found.online],
+            emergency=bool(row and row.emergency),
+            requested_by=self.request.requested_by,
+            limit_to=self.request.limit_to,
+            advisories=list(self.advisories),
+        )
+
+    def _advisories(self) -> dict[str, Advisory]:
+        place = self.policy.spec.patches.advisories
+        if place is None:
+            return {}
+        found = {item.id: item for item in read_advisories(self.site.policies_dir / place)}
+        asked = self.request.advisories
+        unknown = [name for name in asked if not any(name in (item.id, *item.aliases) for item in found.values())]
+        if unknown:
+            raise PlanError(f"unknown advisories {', '.join(unknown)}: the feed {place} does not have them")
+        return found
+
+    def _wanted(self, findings: Mapping[str, Sequence[Finding]]) -> dict[str, Wanted]:
+        """Choose patches for every target that may be touched; the others are excluded with the reason."""
+        quarantined = {item.target: item for item in self.site.ledger.quarantines(now=self.now)}
+        wanted: dict[str, Wanted] = {}
+        for target in self.targets:
+            snapshot = self.snapshots[target.name]
+            if not snapshot.online:
+                self._exclude(target, snapshot.reach.value, snapshot.reach_detail)
+                continue
+            if target.name in quarantined:
+                self._exclude(target, "quarantined", quarantined[target.name].reason)
+                continue
+            blocking = [item for item in self.driver.preflight(snapshot) if item.blocking]
+            chosen = wanted_patches(
+                snapshot, findings[target.name], self.advisories, self.policy.spec.patches, self.now
+            )
+            chosen = self._only_asked(chosen)
+            if not chosen.patches:
+                self._exclude(target, *self._nothing(chosen))
+            elif blocking:
+                self._exclude(target, blocking[0].code, _said(blocking[0]))
+            else:
+                wanted[target.name] = chosen
+        return wanted
+
+    def _only_asked(self, chosen: Wanted) -> Wanted:
+        """In a run for certain advisories keep only the patches that close them."""
+        asked = set(self.request.advisories)
+        if not asked:
+            return chosen
+        known = {name for name, item in self.advisories.items() if asked.intersection((name, *item.aliases))}
+        return chosen.model_copy(
+            update={"patches": tuple(patch for patch in chosen.patches if known.intersection(patch.advisories))}
+        )
+
+    def _nothing(self, chosen: Wanted) -> tuple[str, str]:
+        if chosen.left:
+            return chosen.left[0].code.partition(" ")[0], "; ".join(item.message for item in chosen.left[:3])
+        return "up_to_date", "nothing that the policy wants is missing"
+
+    async def _rehearse(self, wanted: Mapping[str, Wanted]) -> dict[str, Snapshot]:
+        """Let every target rehearse its whole transaction; nothing is changed by that."""
+        chosen = [target for target in self.targets if target.name in wanted]
+        spec = self.policy.spec.driver
+        self.site.log(f"rehearsing the whole transaction on {len(chosen)} targets")
+        return await probe_fleet(
+            self.site.channel(spec.connection),
+            self.driver,
+            chosen,
+            {name: item.patches for name, item in wanted.items()},
+            self.site.clock,
+            concurrency=self.site.concurrency,
+        )
+
+    def _candidate(
+        self, target: Target, rehearsed: Snapshot, wanted: Wanted, findings: Mapping[str, tuple[Finding, ...]]
+    ) -> Candidate | None:
+        if not rehearsed.online:
+            self._exclude(target, rehearsed.reach.value, rehearsed.reach_detail)
+            return None
+        transaction = self.driver.transaction(rehearsed, wanted.patches)
+        if isinstance(transaction, Refusal):
+            self._exclude(target, transaction.code, _said(transaction))
+            return None
+        changing: list[Patch] = transaction
+        touched = {patch.component for patch in changing}
+        own = tuple(item for item in findings[target.name] if item.component in touched)
+        warnings = [item for item in self.driver.preflight(rehearsed) if not item.blocking]
+        return Candidate(
+            target=target,
+            patches=tuple(changing),
+            findings=own,
+            priority=prioritise(target, own, self.advisories, self.policy.spec.priority.table),
+            undo=self.driver.undoable(rehearsed, changing),
+            reboot=self.driver.reboots(rehearsed, changing),
+            warnings=(*warnings, *wanted.left),
+            download_bytes=rehearsed.transaction.download_bytes if rehearsed.transaction else 0,
+        )
+
+    def _exclude(self, target: Target, code: str, reason: str) -> None:
+        self.exclusions.append(Exclusion(target=target.name, code=code, reason=reason))
+
+
+def _said(refusal: Refusal) -> str:
+    return f"{refusal.message}; {refusal.remedy}" if refusal.remedy else refusal.message
