@@ -46,7 +46,8 @@ def render_plan(plan: Plan) -> str:
         f"(policy {plan.policy_digest[:12]}, {plan.created_at:%Y-%m-%d %H:%M}Z)"
     ]
     if plan.emergency:
-        lines.append("  EMERGENCY: " + (f"passes {', '.join(plan.policy.spec.emergency.ignore)}" or "passes nothing"))
+        passes = ", ".join(plan.policy.spec.emergency.ignore) or "nothing"
+        lines.append(f"  EMERGENCY: passes {passes}")
     for wave in plan.waves:
         lines += ["", f"  {_wave_title(wave)}", *(f"    {line}" for line in _wave_lines(plan, wave))]
         lines += [f"    {item.check}: {item.statement}" for item in plan.power if item.wave == wave.index]

@@ -1,0 +1,163 @@
+"""The read-only API: rollouts, their plans and reports, one target's step log, and the rollout of a DAG run.
+
+Nothing here changes anything. Every route authenticates first; the rollout's own DAG then decides who may read it.
+"""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response, status
+
+from patching.ledger.base import RolloutRow
+from patching.ledger.entry import CONTROL, EntryKind
+from patching.report.rollout_report import make_report
+from patching.report.rollout_view import VIEW_KINDS, overview_line, rollout_view, run_without_rollout
+from patching.report.target_view import target_view
+from patching.value import JsonValue, digest
+from patching_airflow.ui.ledger_access import LedgerAccess
+from patching_airflow.ui.security import Access, Guard
+
+EMERGENCY_DAG = "patch_emergency"
+MOST_READ = 1000
+MOST_LISTED = 100
+NOT_YET = "this run has no rollout yet: its task discover has not ended, or failed (its log says why)"
+
+
+def dags_of(row: RolloutRow) -> tuple[str, ...]:
+    """Name the DAGs whose readers may read a rollout: its policy's, and the emergency DAG for an emergency."""
+    own = f"patch__{row.policy}"
+    return (own, EMERGENCY_DAG) if row.emergency else (own,)
+
+
+def answer(request: Request, document: dict[str, JsonValue]) -> Response:
+    """Give a document, or 304 when the reader has it already; when it was made does not count as a change."""
+    tag = f'"{digest({key: value for key, value in document.items() if key != "as_of"})[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    content = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return Response(content, media_type="application/json", headers=headers)
+
+
+class Reader:
+    """Finds rollouts for a user: authorised first, then read."""
+
+    def __init__(self, guard: Guard, access: LedgerAccess) -> None:
+        self.guard = guard
+        self.access = access
+
+    def permitted(self, request: Request, user: Any, rollout: str, access: Access) -> RolloutRow:
+        """Give a rollout that the user may read; raises 403, or 404 where there is none."""
+        row = self.access.ledger.rollout(rollout)
+        if row is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND, "the ledger has no such rollout")
+        if not self.guard.may(request, user, dags_of(row), access):
+            raise HTTPException(status.HTTP_403_FORBIDDEN, "you may not read the DAG of this rollout")
+        return row
+
+    def listed(self, request: Request, user: Any, policy: str | None, *, open_only: bool) -> list[RolloutRow]:
+        """List the newest rollouts whose DAG the user may read; others do not appear, not even as a number."""
+        may: dict[tuple[str, ...], bool] = {}
+        rows = []
+        for row in self.access.ledger.rollouts(policy=policy, open_only=open_only, limit=MOST_READ):
+            dags = dags_of(row)
+            if dags not in may:
+                may[dags] = self.guard.may(request, user, dags, Access.ROLLOUT)
+            if may[dags]:
+                rows.append(row)
+        return rows[:MOST_LISTED]
+
+    def view(self, row: RolloutRow) -> dict[str, JsonValue]:
+        """Make the page's document of a rollout."""
+        ledger = self.access.ledger
+        entries = ledger.entries(row.id, kinds=VIEW_KINDS)
+        wanted = {str(entry.body.get("data")) for entry in entries if entry.kind is EntryKind.MEASURED}
+        return rollout_view(
+            row,
+            ledger.targets(row.id),
+            self.access.plan(row),
+            entries,
+            ledger.now(),
+            measured={name: self.access.document(name) for name in wanted},
+            stopped=ledger.stopped(),
+        )
+
+    def of_run(self, request: Request, user: Any, dag_id: str, run_id: str) -> dict[str, JsonValue]:
+        """Make the page's document of a DAG run; without a rollout it has the sentence that says why."""
+        self.guard.authorise(request, user, dag_id, Access.ROLLOUT)
+        ledger = self.access.ledger
+        entry = ledger.find(CONTROL, f"run:{dag_id}:{run_id}")
+        body = entry.body if entry else {}
+        if not body.get("rollout"):
+            return run_without_rollout(dag_id, run_id, ledger.now(), str(body.get("sentence") or NOT_YET))
+        # A run of one DAG may work on another DAG's rollout (an emergency does): the rollout's own DAG decides.
+        return self.view(self.permitted(request, user, str(body["rollout"]), Access.ROLLOUT))
+
+
+def build_router(guard: Guard, access: LedgerAccess) -> APIRouter:
+    """Make the API's routes behind a guard."""
+    router = APIRouter(prefix="/api", dependencies=[Depends(guard.authenticate)])
+    reader = Reader(guard, access)
+    _add_lists(router, guard, reader)
+    _add_rollout(router, guard, reader)
+    _add_target(router, guard, reader)
+    return router
+
+
+def _user(guard: Guard) -> Any:
+    return Annotated[Any, Depends(guard.authenticate)]
+
+
+def _add_lists(router: APIRouter, guard: Guard, reader: Reader) -> None:
+    User = _user(guard)  # noqa: N806 - it is a type
+
+    @router.get("/rollouts")
+    def rollouts(
+        request: Request, user: User, policy: str | None = None, open_only: Annotated[bool, Query(alias="open")] = False
+    ) -> Response:
+        rows = reader.listed(request, user, policy, open_only=open_only)
+        ledger = reader.access.ledger
+        lines = [overview_line(row, ledger.targets(row.id)) for row in rows]
+        document = {"schema_version": 1, "as_of": ledger.now().isoformat(), "stop_switch": ledger.stopped()}
+        return answer(request, {**document, "rollouts": lines})
+
+    @router.get("/run/{dag_id}/{run_id:path}")
+    def run(request: Request, user: User, dag_id: str, run_id: str) -> Response:
+        return answer(request, reader.of_run(request, user, dag_id, run_id))
+
+
+def _add_rollout(router: APIRouter, guard: Guard, reader: Reader) -> None:
+    User = _user(guard)  # noqa: N806 - it is a type
+
+    @router.get("/rollouts/{rollout}")
+    def rollout_of(request: Request, user: User, rollout: str) -> Response:
+        return answer(request, reader.view(reader.permitted(request, user, rollout, Access.ROLLOUT)))
+
+    @router.get("/rollouts/{rollout}/plan")
+    def plan_of(request: Request, user: User, rollout: str) -> Response:
+        row = reader.permitted(request, user, rollout, Access.ROLLOUT)
+        plan = reader.access.plan(row)
+        if plan is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND, "this rollout has no plan yet")
+        return answer(request, {"schema_version": 1, "digest": plan.digest, "plan": plan.model_dump(mode="json")})
+
+    @router.get("/rollouts/{rollout}/report")
+    def report_of(request: Request, user: User, rollout: str) -> Response:
+        row, ledger = reader.permitted(request, user, rollout, Access.ROLLOUT), reader.access.ledger
+        plan, rows = reader.access.plan(row), ledger.targets(row.id)
+        report = make_report(ledger.entries(row.id), plan, row, rows, ledger.now())
+        document = {"schema_version": 1, "report": report.document, "markdown": report.markdown}
+        return answer(request, document)
+
+
+def _add_target(router: APIRouter, guard: Guard, reader: Reader) -> None:
+    User = _user(guard)  # noqa: N806 - it is a type
+
+    @router.get("/rollouts/{rollout}/targets/{target}")
+    def target_of(request: Request, user: User, rollout: str, target: str) -> Response:
+        row, ledger = reader.permitted(request, user, rollout, Access.LOG), reader.access.ledger
+        found = next((item for item in ledger.targets(row.id) if item.target == target), None)
+        if found is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND, "this rollout has no such target")
+        entries = ledger.entries(row.id, target=target)
+        return answer(request, target_view(found, reader.access.plan(row), entries, ledger.now()))
