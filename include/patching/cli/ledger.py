@@ -119,9 +119,9 @@ def _document(ledger: SqlLedger, problems: list[Problem], heads: list[Head]) -> 
 
 def _print_text(problems: list[Problem], heads: list[Head], kept: int) -> None:
     for problem in problems:
-        print(f"! {problem.chain} {problem.seq}: {problem.message}")
+        print(f"! {_harmless(problem.chain)} {problem.seq}: {_harmless(problem.message)}")
     for head in heads:
-        print(f"  head {head.chain} {head.seq} {head.hash}")
+        print(f"  head {_harmless(head.chain)} {head.seq} {head.hash}")
     entries = sum(head.seq for head in heads)
     if problems:
         print(f"{len(problems)} problems: do not act on this ledger; see docs/runbooks/ledger-does-not-verify.md")
@@ -131,10 +131,14 @@ def _print_text(problems: list[Problem], heads: list[Head], kept: int) -> None:
 
 
 def _line(entry: LedgerEntry) -> str:
-    about = " ".join(part for part in (entry.target, entry.actor and f"by {entry.actor}") if part)
-    # JSON escapes control characters: what a host printed must not steer the terminal.
-    body = json.dumps(entry.body, ensure_ascii=False, sort_keys=True)
+    about = _harmless(" ".join(part for part in (entry.target, entry.actor and f"by {entry.actor}") if part))
+    body = json.dumps(entry.body, sort_keys=True)
     return f"{entry.seq:>5}  {entry.at:%Y-%m-%d %H:%M:%SZ}  {entry.kind.value:<18}  {about or '-'}  {body}"
+
+
+def _harmless(text: str) -> str:
+    """Escape what is not printable: what a host or a person wrote must not steer the terminal."""
+    return text if text.isprintable() else ascii(text)
 
 
 def _plain(entry: LedgerEntry) -> JsonValue:

@@ -7,6 +7,7 @@ SQLite: WAL, synchronous FULL, every write begins with ``BEGIN IMMEDIATE``. Post
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -159,7 +160,7 @@ def translated(name: str) -> Iterator[None]:
         ) from error
     except exc.DataError as error:
         raise LedgerError(f"the ledger {name} cannot hold a value ({_said(error)}); nothing was written") from error
-    except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
+    except (exc.DBAPIError, exc.TimeoutError, sqlite3.Error, OSError) as error:
         raise LedgerUnavailable(f"the ledger {name} is unavailable ({_said(error)}): {_MEANS}") from error
 
 

@@ -1,0 +1,166 @@
+"""The contract of both databases, on a PostgreSQL server that these tests start, and what only a server can do."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy as sa
+
+pytest.register_assert_rewrite("ledger_suite")
+from ledger_suite.contract_leases import LeaseContract  # noqa: E402
+from ledger_suite.contract_verifying import VerifyingContract  # noqa: E402
+from ledger_suite.contract_writing import WritingContract  # noqa: E402
+from ledger_suite.migrations import differences  # noqa: E402
+from ledger_suite.postgres_server import PostgresServer, postgres_server  # noqa: E402
+from ledger_suite.tampering import read_raw, run_raw  # noqa: E402
+from ledger_suite.values import K, SetClock, entry  # noqa: E402
+from patching.errors import LedgerError, LedgerUnavailable  # noqa: E402
+from patching.ledger.store import SqlLedger, open_ledger  # noqa: E402
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+@pytest.fixture
+def fresh(server: PostgresServer, clock: SetClock) -> Iterator[Callable[[], SqlLedger]]:
+    made: list[SqlLedger] = []
+
+    def make() -> SqlLedger:
+        made.append(open_ledger(server.fresh(), clock=clock))
+        return made[-1]
+
+    yield make
+    for ledger in made:
+        ledger.close()
+
+
+@pytest.fixture
+def ledger(fresh: Callable[[], SqlLedger]) -> SqlLedger:
+    return fresh()
+
+
+@pytest.fixture
+def raw(ledger: SqlLedger) -> Callable[..., None]:
+    return functools.partial(run_raw, ledger)
+
+
+@pytest.fixture
+def raw_rows(ledger: SqlLedger) -> Callable[..., object]:
+    return functools.partial(read_raw, ledger)
+
+
+class TestWriting(WritingContract):
+    pass
+
+
+class TestLeases(LeaseContract):
+    pass
+
+
+class TestVerifying(VerifyingContract):
+    pass
+
+
+def test_migrations_make_exactly_the_tables_that_the_code_uses(ledger: SqlLedger) -> None:
+    assert differences(ledger) == []
+
+
+def test_truncate_is_refused(ledger: SqlLedger, raw: Callable[..., None]) -> None:
+    ledger.append(entry(K.GATE, "g"))
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+        raw("TRUNCATE entry", guarded=True)
+
+
+def test_server_that_goes_in_mid_work_is_unavailable_and_work_goes_on_when_it_is_back(server: PostgresServer) -> None:
+    ledger = open_ledger(server.fresh())
+    first = ledger.append(entry(K.GATE, "g1"))
+    server.stop()
+    try:
+        for attempt in (lambda: ledger.append(entry(K.GATE, "g2")), ledger.stopped, ledger.now):
+            with pytest.raises(LedgerUnavailable, match="nothing new is launched"):
+                attempt()
+        with pytest.raises(LedgerUnavailable):
+            open_ledger(server.url("postgres"))
+    finally:
+        server.start()
+    assert ledger.append(entry(K.GATE, "g1")) == first
+    ledger.append(entry(K.GATE, "g2"))
+    assert ledger.verify() == []
+    ledger.close()
+
+
+def test_connection_that_is_cut_within_a_transaction_writes_nothing(server: PostgresServer) -> None:
+    url = server.fresh()
+    ledger = open_ledger(url)
+    killer = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+
+    def cut() -> None:
+        with killer.connect() as connection:
+            connection.execute(
+                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            )
+
+    def write_and_be_cut() -> None:
+        with ledger._recording() as recorder:
+            recorder.append(entry(K.GATE, "g1"))
+            cut()
+
+    with pytest.raises(LedgerUnavailable):
+        write_and_be_cut()
+    assert ledger.entries("web-1") == []
+    assert ledger.append(entry(K.GATE, "g1")).seq == 1
+    killer.dispose()
+    ledger.close()
+
+
+def test_database_that_was_made_anew_under_a_running_process_is_not_written_to(server: PostgresServer) -> None:
+    url = server.fresh()
+    ledger = open_ledger(url)
+    ledger.append(entry(K.GATE, "g1"))
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.text("UPDATE ledger_meta SET ledger_id = 'another'"))
+    with pytest.raises(LedgerUnavailable, match="another ledger"):
+        ledger.append(entry(K.GATE, "g2"))
+    with pytest.raises(LedgerUnavailable, match="another ledger"):
+        ledger.stopped()
+    ledger.close()
+
+
+def test_lost_tables_are_unavailable_not_a_crash(server: PostgresServer) -> None:
+    url = server.fresh()
+    ledger = open_ledger(url)
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.text("DROP TABLE ledger_meta"))
+    with pytest.raises(LedgerUnavailable):
+        ledger.append(entry(K.GATE, "g"))
+    ledger.close()
+
+
+def test_empty_database_is_refused_where_no_ledger_may_be_made(server: PostgresServer) -> None:
+    with pytest.raises(LedgerUnavailable, match="holds no ledger"):
+        open_ledger(server.fresh(), create=False)
+
+
+def test_clock_is_the_servers_and_the_password_stays_out_of_messages(server: PostgresServer) -> None:
+    url = server.fresh().replace("patching@", "patching:hunter2@")
+    ledger = open_ledger(url)
+    with sa.create_engine(url).connect() as connection:
+        before, after = (connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one() for _ in range(2))
+        assert before <= after
+        assert before <= ledger.now()
+    with pytest.raises(LedgerError) as refused:
+        open_ledger(url.replace("ledger", "missing"))
+    assert "hunter2" not in str(refused.value)
+    ledger.close()

@@ -1,0 +1,1 @@
+"""The ledger's own suite: what must hold on SQLite and on PostgreSQL alike, and the server that the tests start."""
