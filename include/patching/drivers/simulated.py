@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from patching.change import JobResult, Outcome, Patch, Phase, Refusal, Reply, Step, StepKind, Undo
+from patching.change import IfInterrupted, JobResult, Outcome, Patch, Phase, Refusal, Reply, Step, StepKind, Undo
 from patching.drivers.base import DriverOptions
 from patching.target import Component, Offer, Snapshot, Target, Transaction
 from patching.value import JsonValue
@@ -20,8 +20,8 @@ class SimulatedOptions(DriverOptions):
     """Options of the simulated driver: none."""
 
 
-def _step(name: str, phase: Phase, kind: StepKind, **call: JsonValue) -> Step:
-    return Step(name=name, phase=phase, kind=kind, call=call, channel="simulated", deadline=60.0)
+def _step(step: str, phase: Phase, kind: StepKind, **call: JsonValue) -> Step:
+    return Step(name=step, phase=phase, kind=kind, call=call, channel="simulated", deadline=60.0)
 
 
 class SimulatedDriver:
@@ -103,7 +103,7 @@ class SimulatedDriver:
         if not now.reboot_required:
             return []
         step = _step("reboot", Phase.ACTIVATE, StepKind.ACTIVATE, op="reboot")
-        return [step.model_copy(update={"expects_reboot": True, "if_interrupted": "success"})]
+        return [step.model_copy(update={"expects_reboot": True, "if_interrupted": IfInterrupted.SUCCESS})]
 
     def verify(self, before: Snapshot, after: Snapshot, patches: Sequence[Patch]) -> JobResult:
         """Compare what is installed with what was planned."""

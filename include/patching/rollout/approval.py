@@ -100,7 +100,7 @@ def decide(site: Site, rollout: str, run_id: str, answers: Sequence[Answer]) -> 
             "comment": answer.comment,
             "answered_at": answer.at.isoformat(),
         }
-        key = f"approval:{plan.digest}:{run_id}:{answer.person}"
+        key = f"approval:{plan.digest}:{run_id}:{answer.person}:{answer.at.isoformat()}"
         site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.APPROVAL, key=key, actor=answer.person, body=body))
     return _conclude(site, plan, row.state, _count(site, plan, request.requested_by, answers), request.scheduled)
 

@@ -18,7 +18,6 @@ from patching.rollout.steps import StepEnd
 from patching.rollout.target_job import JobFailed, TargetJob
 from patching.target import Snapshot
 
-REBOOT_POLL = 1.0
 CONVERGE_ROUNDS = 3
 
 
@@ -194,7 +193,7 @@ class ChangeJob(TargetJob):
                 self.lease = answer
                 return
             await self.progress("activate", answer.sentence)
-            await asyncio.sleep(REBOOT_POLL)
+            await asyncio.sleep(self.site.poll)
 
     async def _new_boot(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
         """Prove the reboot by a boot id that differs from the one before; raises JobFailed after the timeout."""
@@ -205,8 +204,8 @@ class ChangeJob(TargetJob):
                 raise failed(
                     f"no new boot id after {limit:g} s: the host did not reboot or did not come back", "reboot"
                 )
-            await asyncio.sleep(REBOOT_POLL)
-            waited += REBOOT_POLL
+            await asyncio.sleep(self.site.poll)
+            waited += self.site.poll
             try:
                 now = await self.probe(session)
             except ChannelError as error:

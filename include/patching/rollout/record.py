@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from patching.change import Outcome, TargetState
 from patching.errors import LedgerUnavailable
 from patching.ledger.base import Fence
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
@@ -87,7 +88,7 @@ class Record:
         """Load a stored snapshot."""
         return Snapshot.model_validate(await self.call(self.site.ledger.document, digest))
 
-    async def _patiently(self, attempt: Callable[[], Any]) -> Any:
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         waited, pause = 0.0, 0.5
         while True:
             try:
@@ -114,3 +115,14 @@ def say_waiting(site: Site, rollout: str, sentence: str, *, target: str | None =
     if (earlier[-1].body.get("sentence", "") if earlier else "") == sentence:
         return
     site.ledger.append(waits(rollout, sentence, target=target, number=len(earlier)))
+
+
+def free_ended(site: Site, rollout: str) -> None:
+    """Release leases that a dead worker left on targets which have ended; one whose outcome is unknown keeps its own."""
+    rows = {row.target: row for row in site.ledger.targets(rollout)}
+    for lease in site.ledger.leases():
+        row = rows.get(lease.target) if lease.rollout == rollout else None
+        if row is None or row.state is not TargetState.ENDED or lease.expires_at > site.clock():
+            continue
+        if Outcome.UNKNOWN not in (row.outcome, row.undo_outcome):
+            site.ledger.release(lease)

@@ -22,7 +22,8 @@ class Site:
 
     ``people`` resolves approver groups to user names. ``run_active`` says whether a DAG run (``dag::run``) is still at
     work, None when nobody can tell. ``crash`` is called with the name of each crash point: production does nothing
-    there, fault tests kill the process. ``lease_ttl`` and ``patience`` (how long the ledger may be gone) are seconds.
+    there, fault tests kill the process. ``lease_ttl``, ``patience`` (how long the ledger may be gone) and
+    ``poll`` (how often a host that reboots, or a place among those, is looked for again) are seconds.
     """
 
     ledger: Ledger
@@ -40,3 +41,4 @@ class Site:
     lease_ttl: float = 30.0
     patience: float = 900.0
     concurrency: int = 50
+    poll: float = 1.0

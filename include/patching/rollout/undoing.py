@@ -12,7 +12,7 @@ from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind
 from patching.plan.document import Plan
 from patching.rollout.answers import UndoSummary
-from patching.rollout.record import Record, frozen_plan
+from patching.rollout.record import Record, free_ended, frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.undo_job import UndoJob
@@ -57,6 +57,7 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> 
         await _undo_all(record, plan, found)
     finally:
         await record.close()
+    free_ended(site, rollout)
     if wave is None:
         _close(site, rollout, row.state)
     return _summary(site, rollout, wave, [item.target for item in found])

@@ -13,7 +13,7 @@ from patching.plan.document import Plan, PlannedTarget
 from patching.rollout.answers import WaveSummary
 from patching.rollout.budgets import Stop, count, spent
 from patching.rollout.change_job import ChangeJob
-from patching.rollout.record import Record, frozen_plan
+from patching.rollout.record import Record, free_ended, frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 
@@ -155,6 +155,7 @@ async def apply_wave(
         await work.run(targets)
     finally:
         await record.close()
+    free_ended(site, rollout)
     names = {item.target.name for item in targets}
     counts = count(row for row in site.ledger.targets(rollout) if row.target in names)
     return summary_of(wave, shard, counts.model_dump(), work.stopped)

@@ -12,7 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from rollout.fleet import Fleet
+from unit.rollout.fleet import Fleet
 
 
 def main() -> None:

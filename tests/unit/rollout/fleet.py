@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from patching.ledger.store import open_ledger
-
 from patching.channels.simulated import SimulatedChannel, SimulatedFleet
 from patching.drivers.simulated import SimulatedDriver
 from patching.errors import MetricSourceUnavailable
+from patching.ledger.store import open_ledger
 from patching.policy import Policy
 from patching.rollout.answers import Answer, Closing, Discovered, Request, VerdictName
 from patching.rollout.approval import approval_request, decide, prepare
@@ -45,7 +44,7 @@ class Moment:
 
 @dataclass
 class Metrics:
-    """A metric source whose error share a test sets per target."""
+    """A metric source whose error share, from the test's start on, a test sets per target."""
 
     errors: dict[str, float] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
@@ -62,7 +61,8 @@ class Metrics:
     def _sample(self, name: str, start: datetime, end: datetime) -> Sample:
         if name in self.silent:
             return Sample(target=name, start=start, end=end, errors=None, requests=None)
-        return Sample(target=name, start=start, end=end, errors=1000 * self.errors.get(name, 0.0), requests=1000.0)
+        share = self.errors.get(name, 0.0) if start >= START else 0.0
+        return Sample(target=name, start=start, end=end, errors=1000 * share, requests=1000.0)
 
 
 POLICY: dict[str, Any] = {
@@ -130,6 +130,7 @@ class Fleet:
             owner="worker-1",
             lease_ttl=5.0,
             patience=5.0,
+            poll=0.02,
         )
 
     @classmethod

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from rollout.fleet import Fleet
 
 from patching.rollout.answers import GateState, VerdictName
+from unit.rollout.fleet import Fleet
 
 
 async def test_mark_success_of_judge_opens_no_next_wave(tmp_path):

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rollout.fleet import Fleet
 
 from patching.rollout.answers import VerdictName
+from unit.rollout.fleet import Fleet
 
 POINTS = [
     "lease-taken",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from rollout.fleet import Fleet
 
 from patching.rollout.answers import GateState, VerdictName
+from unit.rollout.fleet import Fleet
 
 
 async def test_good_patch_reaches_every_target(tmp_path):
