@@ -183,15 +183,25 @@ def test_processes_that_open_a_new_ledger_at_once_make_one(tmp_path: Path) -> No
     assert ledger.verify() == []
 
 
+def _pooled(ledger: SqlLedger) -> object:
+    connection = ledger._database.dialect.engine.raw_connection()
+    try:
+        return connection.dbapi_connection
+    finally:
+        connection.close()
+
+
 def test_forked_child_does_not_write_on_its_parents_connection(ledger: SqlLedger) -> None:
     ledger.append(entry(K.GATE, "parent"))
+    parents = _pooled(ledger)
     child = os.fork()
     if child == 0:
         try:
             ledger.append(entry(K.GATE, "child"))
+            os._exit(2 if _pooled(ledger) is parents else 0)
         except BaseException:  # noqa: BLE001
             os._exit(1)
-        os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert _pooled(ledger) is parents
     ledger.append(entry(K.GATE, "parent-again"))
     assert [item.key for item in ledger.entries(R)] == ["parent", "child", "parent-again"]
