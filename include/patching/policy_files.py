@@ -100,7 +100,8 @@ def _parse(
         try:
             policy = _validate(document)
         except ValidationError as error:
-            errors.extend(explain(error, Policy, document))
+            told = {_place(item) for item in errors}
+            errors.extend(item for item in explain(error, Policy, document) if _place(item) not in told)
             policy = salvage(document.data, error.errors(include_url=False))
     if policy is not None:
         errors.extend(check_policy(policy, document, people=people, now=now))

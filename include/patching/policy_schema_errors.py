@@ -45,7 +45,7 @@ def explain(error: ValidationError, model: type[BaseModel], document: Document, 
             found.append(diagnostic)
     for item in details:
         if item["type"] != "extra_forbidden" and not (item["type"] == "missing" and tuple(item["loc"]) in meant):
-            message, rule, key = _words(item)
+            message, rule, key = _words(item, tuple(prefix))
             found.append(document.report((*prefix, *item["loc"]), message, rule, key=key))
     return found
 
@@ -60,16 +60,16 @@ def _unknown(
         given = given[part]
     suggested = nearest(name, [key for key in known if key not in given]) or nearest(name, known)
     hint = f'; did you mean "{suggested}"?' if suggested else f"; {one_of(known, name)}"
-    message = f'unknown key "{name}"{_within(loc)}{hint if known else ""}'
+    message = f'unknown key "{name}"{_within((*prefix, *loc))}{hint if known else "; it has none"}'
     return document.report((*prefix, *loc), message, "unknown-key", key=True), suggested
 
 
-def _words(item: ErrorDetails) -> tuple[str, str, bool]:
+def _words(item: ErrorDetails, prefix: tuple[str | int, ...]) -> tuple[str, str, bool]:
     """Give message, rule id, and whether the key (not the value) is to blame."""
     loc, kind, given = tuple(item["loc"]), item["type"], item["input"]
     name, context = _name(loc), dict(item.get("ctx", {}))
     if kind == "missing":
-        return f'missing key "{name}"{_within(loc)}', "missing-key", True
+        return f'missing key "{name}"{_within((*prefix, *loc))}', "missing-key", True
     if kind in ("literal_error", "enum"):
         return _not_allowed(name, given, str(context["expected"])), "unknown-value", False
     if kind in _WANTED:
@@ -96,7 +96,7 @@ def _not_allowed(name: str, given: Any, expected: str) -> str:
     if not isinstance(given, str):
         return f'"{name}" must not be {_shown(given)}; {one_of(known)}'
     hint = did_you_mean(given, known)
-    listed = "" if hint.startswith("; allowed") else f" {one_of(known, given)}"
+    listed = "" if len(known) == 1 or hint.startswith("; allowed") else f" {one_of(known, given)}"
     return f'"{given}" is not allowed for "{name}"{hint}{listed}'
 
 

@@ -68,7 +68,12 @@ def resolve(value: int | str, total: int, *, at_least: int = 0) -> int:
 Duration = Annotated[
     float,
     BeforeValidator(_seconds_or_duration),
-    WithJsonSchema({"type": "string", "pattern": _WHOLE.pattern, "description": "duration such as 90s, 30m, 4h, 2d"}),
+    WithJsonSchema(
+        {
+            "description": "duration such as 90s, 30m, 4h, 2d",
+            "anyOf": [{"type": "string", "pattern": _WHOLE.pattern}, {"const": 0}],
+        }
+    ),
 ]
 IntOrPercent = Annotated[
     int | str,

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
-from patching.diagnostics import did_you_mean
+from patching.diagnostics import nearest
 from patching.plan.recurrence import ANCHOR, HORIZON_YEARS, RuleError, days, moment, parts
 from patching.plan.windows import next_opening
 from patching.policy import Schedule, Window
@@ -23,8 +23,9 @@ def breaches(schedule: Schedule, now: datetime | None) -> Iterator[Wrong]:
     """Check the zone, each window, the freezes, and whether anything is left between them."""
     zone = _is_zone(schedule.timezone)
     if not zone:
-        hint = did_you_mean(schedule.timezone, _zones())
-        message = f'unknown time zone "{schedule.timezone}"{hint}'
+        near = nearest(schedule.timezone, _zones())
+        hint = f'did you mean "{near}"?' if near else "write an IANA name such as Europe/Berlin or UTC"
+        message = f'unknown time zone "{schedule.timezone}"; {hint}'
         yield Wrong((*_HERE, "timezone"), message, "unknown-timezone")
     start = now or datetime(ANCHOR.year, ANCHOR.month, ANCHOR.day, tzinfo=UTC)
     wrong = False

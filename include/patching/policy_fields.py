@@ -1,0 +1,170 @@
+"""The meaning of every field of a policy, by class and field as the YAML file spells it.
+
+The JSON Schema (editor hints) and docs/reference/policy.md are made from it; a test sees to it that no field is
+missing. It is data of its own because a task start, which imports the models, has no use for it.
+"""
+
+from __future__ import annotations
+
+MEANING: dict[str, dict[str, str]] = {
+    "Policy": {
+        "apiVersion": "Version of this format.",
+        "kind": "Kind of document.",
+        "metadata": "Name, labels and description.",
+        "spec": "What is patched, when, and how carefully.",
+    },
+    "Metadata": {
+        "name": "Name of the policy, a DNS label; the DAG is called `patch__<name>`.",
+        "labels": "Labels for filtering; `owner` becomes the DAG's owner.",
+        "description": "One or two sentences for people.",
+    },
+    "Spec": {
+        "mode": "`plan` stops after the plan; `apply` goes on. New policies begin with `plan`.",
+        "driver": "Which technology patches the targets.",
+        "targets": "Which targets belong to the policy.",
+        "patches": "Which patches are wanted.",
+        "priority": "How findings are ranked.",
+        "schedule": "When work may happen.",
+        "approval": "Who must approve a plan.",
+        "rollout": "How far and how fast.",
+        "hooks": "What is done around the change of each target, in this order; left in reverse order.",
+        "reboot": "Whether targets are rebooted when their patches need it.",
+        "verify": "What proves that a wave is good; every check must pass.",
+        "emergency": "What an emergency run of this policy may pass.",
+        "onFailure": "What happens to targets that fail or are judged bad.",
+        "plan": "How long a plan stays valid.",
+    },
+    "Driver": {
+        "name": "Name of the driver: `apt`, or `simulated` for drills.",
+        "connection": "Airflow connection with login and key; secrets never stand in a policy.",
+        "options": "Options of the driver itself.",
+    },
+    "Targets": {
+        "inventory": "Airflow connection of an inventory, or a file under `policies/inventories/`.",
+        "selector": "Kubernetes label selector; empty selects every target of the inventory.",
+        "maxTargets": "A plan with more targets is refused: a wrong selector must not patch the whole estate.",
+    },
+    "Selector": {
+        "matchLabels": "Labels that a target must have.",
+        "matchExpressions": "Expressions that must hold as well.",
+    },
+    "Requirement": {
+        "key": "Label that is looked at.",
+        "operator": "How it is compared.",
+        "values": "Values for `In` and `NotIn`; the others take none.",
+    },
+    "Patches": {
+        "classes": "Classes of update: `security` only, or `all`.",
+        "minAge": "Minimum time since the fix was published.",
+        "include": "Name patterns (`*` and `?`) of components that may be patched.",
+        "exclude": "Name patterns of components that are left alone.",
+        "advisories": "Source of advisories (OSV records): a connection or a directory; without it the classes decide.",
+        "securityOrigins": "Archives (`Label:Suite` patterns) whose updates count as security updates.",
+    },
+    "PriorityTable": {"table": "Decision table that ranks findings."},
+    "Schedule": {
+        "timezone": "IANA time zone in which windows and freezes are meant.",
+        "windows": "Maintenance windows; without any, work may happen whenever somebody triggers a run.",
+        "planAhead": "How long before a window the plan is made and approval is asked for.",
+        "freezes": "Days on which nothing starts.",
+        "onWindowClose": "`finish-wave` lets the wave that has begun finish; `stop` starts no further target.",
+    },
+    "Window": {
+        "rrule": "Days, as an RFC 5545 rule such as `FREQ=WEEKLY;BYDAY=TU,WE`; intervals count from 1 January 2024.",
+        "start": "Wall-clock time `HH:MM` at which the window opens in the policy's zone.",
+        "duration": "How long it is open, in elapsed time.",
+    },
+    "Freeze": {
+        "from": "First day.",
+        "to": "Last day.",
+        "reason": "Why; shown to everybody whose rollout waits for its end.",
+    },
+    "Approval": {
+        "required": "How many different people must approve, the requester not counted; 0 = nobody.",
+        "approvers": "Users, or groups of `policies/people.yaml`; empty = anybody who may approve in Airflow.",
+        "when": "Conditions under which approval is needed; without conditions always.",
+        "timeout": "How long the question stays open; by default until the window opens.",
+    },
+    "ApprovalWhen": {
+        "targetsOver": "The plan has more targets than this.",
+        "reboots": "The plan reboots a target.",
+        "undoUnavailable": "The plan has a change that cannot be undone.",
+    },
+    "RolloutRules": {
+        "failureDomain": "Label of targets that fail together, such as a zone; canaries spread over it.",
+        "maxUnavailable": "Targets of a failure domain that may be unavailable at once; those already down count.",
+        "waves": "At most eight waves: a canary first, growing sizes, 100% last; by default 1, 10%, 100%.",
+        "stopWhen": "Budgets that stop a wave.",
+    },
+    "WaveRule": {
+        "canary": "Only in the first wave: who goes first.",
+        "size": "Share of the planned targets that is done when this wave ends; cumulative.",
+        "soak": "How long to watch after the wave before it is judged.",
+    },
+    "Canary": {"count": "Targets that go first.", "per": "Label; `count` targets for each of its values."},
+    "StopWhen": {
+        "failedTargets": "Failed targets of a wave that stop it.",
+        "failedPercent": "Failed share of those finished that stops it, from the fifth finished target on.",
+        "offlinePercent": "Share of a wave's targets that is offline and stops it; counted apart from failures.",
+    },
+    "Hook": {"command": "A command on the target."},
+    "CommandHook": {
+        "name": "Name of the hook.",
+        "enter": "Shell command before the change.",
+        "leave": "Shell command after it, whatever happened.",
+        "onError": "`fail` fails the target, `ignore` goes on.",
+        "timeout": "Time limit of each command.",
+    },
+    "Reboot": {
+        "policy": "`if-required`, or `never` (the finding then stays open as *applied, not active*).",
+        "timeout": "Time until the target must be back.",
+        "maxConcurrent": "Targets of the policy that may reboot at once.",
+    },
+    "Check": {
+        "name": "Name of the check, a DNS label.",
+        "prometheus": "Compare error counters.",
+        "http": "Send a request to each target.",
+        "command": "Run a command on each target.",
+        "unit": "Look at service units of each target.",
+        "compare": "How the counters are compared; only with `prometheus`.",
+        "onInconclusive": "What happens when there are not enough data: `hold` asks a person, `promote` goes on.",
+    },
+    "PrometheusCheck": {
+        "connection": "Airflow connection of the Prometheus server.",
+        "series": "How a target is found in the metrics: label and value with `{name}` or `{address}`.",
+        "errors": "Counter of errors; `$series` stands for the matchers.",
+        "requests": "Counter of requests; no request is *no data*, and no data never passes.",
+        "before": "Length of the time before the change that `before` compares with.",
+    },
+    "Compare": {
+        "against": "What patched targets are compared with: the first in the list that has the data.",
+        "maxRelativeIncrease": "Relative increase of the error share that is still accepted.",
+        "threshold": "Highest accepted share of errors for `threshold`.",
+        "alpha": "Accepted probability of calling a good patch bad.",
+        "minRequests": "Requests below which there are not enough data.",
+    },
+    "HttpProbe": {
+        "url": "URL; may contain `{name}` and `{address}`.",
+        "status": "Accepted status codes.",
+        "contains": "Text that the answer must contain.",
+        "timeout": "Time limit.",
+    },
+    "CommandProbe": {
+        "run": "Shell command that must exit 0.",
+        "sudo": "Whether it runs as root.",
+        "timeout": "Time limit.",
+    },
+    "UnitProbe": {"active": "Service units that must be active."},
+    "Emergency": {
+        "ignore": "What an emergency run may pass: the `window`, a `freeze`; empty = nothing.",
+        "approval": "Who must approve an emergency's plan.",
+    },
+    "OnFailure": {
+        "undo": "`auto` brings targets of a bad wave back by itself; `never` leaves it to people.",
+        "quarantine": "Whether a target that cannot be brought back is left out of later plans until released.",
+    },
+    "PlanRules": {
+        "validFor": "How long a plan may be carried out; by default until the close of the second window.",
+        "onSuperseded": "What happens when a planned version was replaced by a newer one in the archive.",
+    },
+}
