@@ -30,18 +30,7 @@ def acquire(
     expires = recorder.now + timedelta(seconds=ttl)
     row = _current(connection, rollout, target)
     if row is None:
-        wanted = _merged((), claims)
-        busy = first_full(connection, None, wanted)
-        if busy is not None:
-            return busy
-        seq = recorder.next_seq(rollout)
-        name = digest([rollout, target, seq])[:32]
-        epoch = _last_epoch(connection, rollout, target) + 1
-        lease = Lease(
-            id=name, owner=owner, epoch=epoch, rollout=rollout, target=target, claims=wanted, expires_at=expires
-        )
-        _record(recorder, EntryKind.LEASE_TAKEN, lease)
-        return lease
+        return _take(recorder, owner, rollout, target, _merged((), claims), expires)
     if row.owner != owner and datetime.fromisoformat(row.expires_at) > recorder.now:
         return Busy(kind="target", name=target, limit=1, holders=(row.owner,))
     held = _lease(connection, row)
@@ -112,6 +101,26 @@ def first_full(connection: sa.Connection, own: Lease | None, claims: Sequence[Cl
             holders = tuple(f"{row.target} (rollout {row.rollout})" for row in others)
             return Busy(kind=claim.kind, name=claim.name, limit=limit, holders=holders)
     return None
+
+
+def _take(
+    recorder: Recorder, owner: str, rollout: str, target: str, claims: tuple[Claim, ...], expires: datetime
+) -> Lease | Busy:
+    busy = first_full(recorder.connection, None, claims)
+    if busy is not None:
+        return busy
+    lease = Lease(
+        id=digest([rollout, target, recorder.next_seq(rollout)])[:32],
+        owner=owner,
+        # Above every earlier epoch, so that a host that compares epochs is never fooled by a new lease.
+        epoch=_last_epoch(recorder.connection, rollout, target) + 1,
+        rollout=rollout,
+        target=target,
+        claims=claims,
+        expires_at=expires,
+    )
+    _record(recorder, EntryKind.LEASE_TAKEN, lease)
+    return lease
 
 
 def _renew(recorder: Recorder, held: Lease, wanted: tuple[Claim, ...], expires: datetime) -> Lease:
