@@ -1,0 +1,1 @@
+"""The composition: a policy becomes a graph. Parsing reads YAML and nothing else."""

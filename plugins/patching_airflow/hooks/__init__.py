@@ -1,0 +1,1 @@
+"""Hooks: what tasks talk to outside of a rollout."""

@@ -1,0 +1,1 @@
+"""Operators: one thin task for each part of a rollout."""

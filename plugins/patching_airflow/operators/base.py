@@ -1,0 +1,55 @@
+"""RolloutOperator: what every task of a rollout shares; it shows what the ledger decided and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
+
+from patching_airflow.site import task_site
+
+NO_ROLLOUT = "this run has no rollout: discovery did not get that far, so nothing is done here"
+
+
+class RolloutOperator(BaseOperator):
+    """A task that reads its rollout from the ledger by its run, never from what Airflow says of other tasks."""
+
+    ui_color = "#eef3f7"
+
+    def site(self, context: Any) -> Any:
+        """Compose the site of this task."""
+        return task_site(context)
+
+    def rollout(self, site: Any, context: Any) -> str:
+        """Find the rollout of this run; the task is skipped when there is none."""
+        from patching.rollout.record import rollout_of_run
+
+        found = rollout_of_run(site, context["ti"].dag_id, context["ti"].run_id)
+        if found is None:
+            raise AirflowSkipException(NO_ROLLOUT)
+        return found
+
+    def show(self, context: Any, sentence: str, *, skipped: bool = False, bad: bool = False) -> str:
+        """End the task with the colour of what was decided; the sentence is its log line and its result."""
+        context["ti"].xcom_push(key="sentence", value=sentence)
+        if bad:
+            raise AirflowFailException(sentence)
+        if skipped:
+            raise AirflowSkipException(sentence)
+        self.log.info(sentence)
+        return sentence
+
+    def note(self, context: Any, sentence: str) -> None:
+        """Write the sentence where a person looks first: the note of the run."""
+        from patching_airflow.hooks.run_note import write_run_note
+
+        write_run_note(context["ti"].dag_id, context["ti"].run_id, sentence)
+
+    def pass_over(self, context: Any, groups: Iterable[str]) -> None:
+        """Show the tasks of whole groups as skipped at once: the ledger would refuse each of them anyway."""
+        wanted = tuple(f"{group}." for group in groups)
+        tasks = [name for name in self.dag.task_ids if name.startswith(wanted)]
+        if tasks and context["ti"].map_index == -1:
+            raise DownstreamTasksSkipped(tasks=tasks)

@@ -1,0 +1,231 @@
+"""The tasks before a wave: discover the targets, make the plan, ask people, download what was planned."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from patching_airflow.operators.base import RolloutOperator
+
+APPROVE, REJECT = "Approve", "Reject"
+LEAST_WAIT = timedelta(minutes=1)
+
+
+class DiscoverOperator(RolloutOperator):
+    """Reads the policy once, opens or adopts its rollout, and takes a snapshot of every target.
+
+    ``policy_path`` is the policy's file; None (the emergency DAG) means the file of the policy that the run names.
+    """
+
+    def __init__(self, *, policy_path: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.policy_path = policy_path
+
+    def execute(self, context: Any) -> str:
+        """Do it; a broken policy, an unknown inventory or label fails here with what to write instead."""
+        from patching.errors import PatchingError
+        from patching.rollout.discovery import discover
+
+        site = self.site(context)
+        try:
+            policy = self._policy(site, context["params"])
+            found = asyncio.run(discover(site, policy, self._request(policy, context)))
+        except PatchingError as error:
+            if error.retryable:
+                raise
+            self.note(context, str(error))
+            raise AirflowFailException(str(error)) from error
+        self.note(context, found.sentence)
+        self.log.info(found.sentence)
+        if found.yields_to is not None:
+            self.pass_over(context, ["prioritise", "approve", *waves_of(self.dag), "verify", "rollback"])
+        return found.sentence
+
+    def _policy(self, site: Any, params: Any) -> Any:
+        from patching.errors import PlanError
+        from patching.policy_files import load_policy
+
+        if self.policy_path is not None:
+            return load_policy(Path(self.policy_path))
+        name = str(params.get("policy") or "")
+        known = {path.stem: path for path in sorted(site.policies_dir.glob("*.y*ml")) if path.stem != "people"}
+        if name not in known:
+            raise PlanError(f'unknown policy "{name}": nothing was begun; there is: {", ".join(known) or "none"}')
+        return load_policy(known[name])
+
+    def _request(self, policy: Any, context: Any) -> Any:
+        """Read what the run was asked for; it can only tighten what the policy allows."""
+        from patching.rollout.answers import Request
+
+        params, run = context["params"], context["dag_run"]
+        modes = {policy.spec.mode, params.get("mode") or "apply"}
+        scheduled = str(getattr(run.run_type, "value", run.run_type)) == "scheduled"
+        return Request(
+            dag_id=context["ti"].dag_id,
+            run_id=context["ti"].run_id,
+            mode="plan" if "plan" in modes else "apply",
+            reason=params.get("reason") or "",
+            limit_to=tuple(params.get("limit_to") or params.get("targets") or ()),
+            plan_digest=params.get("plan_digest") or None,
+            requested_by=getattr(run, "triggering_user_name", None),
+            scheduled=scheduled,
+            replan=bool(params.get("replan")),
+            emergency=self.policy_path is None,
+            advisories=tuple(params.get("advisory_ids") or ()),
+        )
+
+
+class BrokenPolicyOperator(RolloutOperator):
+    """Stands where a broken policy's discovery would: it fails with the errors of the file."""
+
+    def __init__(self, *, message: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.message = message
+
+    def execute(self, context: Any) -> str:
+        """Fail with the message; rollouts that are under way go on with their frozen plan."""
+        self.note(context, self.message)
+        raise AirflowFailException(self.message)
+
+
+def waves_of(dag: Any) -> list[str]:
+    """Name the wave groups of a DAG."""
+    groups = {name.partition(".")[0] for name in dag.task_ids}
+    return sorted(name for name in groups if name.startswith("wave_"))
+
+
+class PlanOperator(RolloutOperator):
+    """Makes the plan and freezes it; clearing it finds the same plan."""
+
+    def execute(self, context: Any) -> str:
+        """Do it; tasks that the plan will not need are shown as skipped at once."""
+        from patching.errors import PatchingError
+        from patching.report.plan_text import render_plan, summary
+        from patching.rollout.planning import make_plan
+        from patching.rollout.record import request_of_run
+
+        site = self.site(context)
+        rollout = self.rollout(site, context)
+        try:
+            plan = asyncio.run(make_plan(site, rollout))
+        except PatchingError as error:
+            if error.retryable:
+                raise
+            self.note(context, str(error))
+            raise AirflowFailException(str(error)) from error
+        for line in render_plan(plan).splitlines():
+            self.log.info(line)
+        context["ti"].xcom_push(key="plan", value={"rollout": rollout, "digest": plan.digest, "summary": summary(plan)})
+        request = request_of_run(site, rollout, context["ti"].run_id)
+        if not plan.targets or (request is not None and request.mode == "plan"):
+            self.pass_over(context, ["approve", *waves_of(self.dag), "verify", "rollback"])
+        known = {f"wave_{wave.index}" for wave in plan.waves}
+        self.pass_over(context, [name for name in waves_of(self.dag) if name not in known])
+        return summary(plan)
+
+
+class AskPersonOperator(HITLOperator):
+    """Asks one person for approval through Airflow's human-in-the-loop page.
+
+    It is skipped when nobody needs to be asked. An answer of somebody who answered already is written down, and the
+    question is asked again: ``required: 2`` means two different people.
+    """
+
+    def __init__(self, *, number: int, **kwargs: Any) -> None:
+        super().__init__(subject="Approve the plan", options=[APPROVE, REJECT], **kwargs)
+        self.number = number
+
+    def execute(self, context: Any) -> Any:
+        """Put the question with the plan in it; the wait ends when the window opens."""
+        from patching.rollout.approval import approval_request
+        from patching.rollout.record import rollout_of_run
+        from patching_airflow.hooks.run_note import write_run_note
+        from patching_airflow.site import task_site
+
+        site = task_site(context)
+        rollout = rollout_of_run(site, context["ti"].dag_id, context["ti"].run_id)
+        asked = None if rollout is None else approval_request(site, rollout, context["ti"].run_id)
+        if asked is None or self.number > asked.needed:
+            raise AirflowSkipException("nobody needs to be asked" if asked is None else asked.reason)
+        self.subject = f"{asked.subject} ({self.number} of {asked.needed})"
+        self.body = asked.body
+        if asked.until is not None:
+            self.response_timeout = max(asked.until - datetime.now(UTC), LEAST_WAIT)
+        people = "person" if asked.needed == 1 else "different people"
+        write_run_note(
+            context["ti"].dag_id,
+            context["ti"].run_id,
+            f"waits for the approval of plan {asked.plan_digest[:12]} by {asked.needed} {people} "
+            f"({', '.join(asked.approvers) or 'anybody who may'}), until {asked.until:%a %H:%M} UTC",
+        )
+        return super().execute(context)
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
+        """Give who answered what; a person who answered another of these tasks is not counted twice."""
+        if event.get("error_type") == "timeout":
+            raise AirflowSkipException("nobody answered in time")
+        answer = super().execute_complete(context, event)
+        earlier = [self._answer(context, number) for number in range(1, self.number)]
+        person = (answer.get("responded_by_user") or {}).get("id")
+        if any(item and (item.get("responded_by_user") or {}).get("id") == person for item in earlier):
+            self.log.warning("%s answered already: somebody else must answer", person)
+            return self.execute(context)
+        return answer
+
+    def _answer(self, context: Any, number: int) -> Any:
+        name = self.task_id.rpartition("_")[0]
+        return context["ti"].xcom_pull(task_ids=f"{name}_{number}")
+
+
+class DecideApprovalOperator(RolloutOperator):
+    """Counts the answers and writes the decision, bound to the plan's digest, into the ledger."""
+
+    def __init__(self, *, people: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.people = people
+
+    def execute(self, context: Any) -> str:
+        """Do it; only a decision in the ledger opens a gate later."""
+        from patching.rollout.approval import decide
+
+        site = self.site(context)
+        decision = decide(site, self.rollout(site, context), context["ti"].run_id, self._answers(context))
+        self.note(context, decision.reason)
+        return self.show(context, decision.reason, bad=not decision.approved)
+
+    def _answers(self, context: Any) -> list[Any]:
+        from patching.rollout.answers import Answer
+
+        found = []
+        for number in range(1, self.people + 1):
+            said = context["ti"].xcom_pull(task_ids=f"approve.person_{number}")
+            user = (said or {}).get("responded_by_user")
+            if not user:
+                continue
+            at = said["responded_at"]
+            found.append(
+                Answer(
+                    person=user["id"],
+                    approved=said["chosen_options"] == [APPROVE],
+                    at=at if isinstance(at, datetime) else datetime.fromisoformat(str(at)),
+                    comment=str((said.get("params_input") or {}).get("comment") or ""),
+                )
+            )
+        return found
+
+
+class PrepareOperator(RolloutOperator):
+    """Downloads and checks the planned packages on every target, once the plan is approved."""
+
+    def execute(self, context: Any) -> str:
+        """Do it; a target that fails here tries once more in its own change job."""
+        from patching.rollout.approval import prepare
+
+        site = self.site(context)
+        sentence = asyncio.run(prepare(site, self.rollout(site, context), context["ti"].run_id))
+        return self.show(context, sentence, skipped=sentence == "nothing to prepare")

@@ -1,0 +1,139 @@
+"""The tasks of a wave: gate, apply, judge, undo; each asks the ledger, whatever Airflow shows of the one before."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk.exceptions import AirflowFailException
+
+from patching_airflow.operators.base import RolloutOperator
+
+
+class WaveOperator(RolloutOperator):
+    """A task of one wave."""
+
+    def __init__(self, *, wave: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.wave = wave
+
+    def look_again(self, at: datetime) -> None:
+        """Free the worker slot until a moment, then ask the ledger again."""
+        self.defer(trigger=DateTimeTrigger(moment=at), method_name="resume")
+
+    def resume(self, context: Any, event: Any = None) -> str:
+        """Ask again after a deferral."""
+        return str(self.execute(context))
+
+
+class GateOperator(WaveOperator):
+    """Waits until the wave may start, or refuses; a waiting gate holds no worker slot."""
+
+    def execute(self, context: Any) -> str:
+        """Ask the gate once, and again whenever it said so."""
+        from patching.rollout.answers import GateState
+        from patching.rollout.gates import gate
+
+        site = self.site(context)
+        answer = gate(site, self.rollout(site, context), self.wave, context["ti"].run_id)
+        if answer.state is GateState.WAITS and answer.again_at is not None:
+            self.note(context, answer.sentence)
+            self.log.info(answer.sentence)
+            self.look_again(answer.again_at)
+        refused = answer.state is not GateState.OPEN
+        return self.show(context, answer.sentence, skipped=refused, bad=refused and answer.shown_as == "failed")
+
+
+class ApplyOperator(WaveOperator):
+    """Applies one shard of the wave; clearing or retrying it resumes, and never runs a step twice."""
+
+    def __init__(self, *, shard: int = 0, shards: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shard = shard
+        self.shards = shards
+        self._stopped: str | None = None
+
+    def execute(self, context: Any) -> str:
+        """Do it; a shard in which a target failed is shown failed."""
+        from patching.rollout.wave import apply_wave
+
+        site = self.site(context)
+        rollout = self.rollout(site, context)
+        self.note(context, f"wave {self.wave} is being applied")
+        summary = asyncio.run(
+            apply_wave(site, rollout, self.wave, self.shard, self.shards, context["ti"].run_id, lambda: self._stopped)
+        )
+        context["shard_label"] = f"shard {self.shard + 1}: {summary.sentence}"
+        return self.show(context, summary.sentence, skipped=summary.skipped, bad=summary.bad)
+
+    def on_kill(self) -> None:
+        """Launch nothing more; what runs on a host goes on there and is settled by its step id."""
+        self._stopped = "stopped in Airflow (marked, cleared or timed out)"
+
+
+class JudgeOperator(WaveOperator):
+    """Lets the wave soak without a worker slot, then writes its one verdict."""
+
+    def execute(self, context: Any) -> str:
+        """Ask the judge, and again when the soak is over."""
+        from patching.rollout.answers import VerdictName
+        from patching.rollout.judging import judge
+
+        site = self.site(context)
+        answer = asyncio.run(judge(site, self.rollout(site, context), self.wave, context["ti"].run_id))
+        if answer.again_at is not None:
+            self.note(context, answer.sentence)
+            self.log.info(answer.sentence)
+            self.look_again(answer.again_at)
+        name = answer.verdict.value if answer.verdict else "no verdict"
+        sentence = f"{name}: {answer.sentence}"
+        bad = not answer.skipped and answer.verdict is not VerdictName.PROMOTE
+        if bad:
+            self.note(context, f"wave {self.wave}: {sentence}")
+        return self.show(context, sentence, skipped=answer.skipped, bad=bad)
+
+
+class UndoOperator(RolloutOperator):
+    """Undoes what the ledger says must be undone, in one wave at once or (``wave`` None) in the final sweep."""
+
+    def __init__(self, *, wave: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.wave = wave
+
+    def execute(self, context: Any) -> str:
+        """Do it; a target that could not be undone makes the task red and is quarantined."""
+        from patching.rollout.undoing import undo_wave
+
+        site = self.site(context)
+        summary = asyncio.run(undo_wave(site, self.rollout(site, context), self.wave, context["ti"].run_id))
+        return self.show(context, summary.sentence, skipped=summary.skipped, bad=summary.bad)
+
+
+class VerifyOperator(RolloutOperator):
+    """Looks once more at every patched target after the last wave."""
+
+    def execute(self, context: Any) -> str:
+        """Do it; only when all run what was planned is the rollout completed."""
+        from patching.rollout.closing import verify
+
+        site = self.site(context)
+        summary = asyncio.run(verify(site, self.rollout(site, context), context["ti"].run_id))
+        return self.show(context, summary.sentence, skipped=summary.skipped, bad=summary.bad)
+
+
+class ReportOperator(RolloutOperator):
+    """Writes the report and gives the run its colour: it is the only leaf."""
+
+    def execute(self, context: Any) -> str:
+        """Do it; the run is red when the rollout is held, failed, undone, refused, expired or interrupted."""
+        from patching.rollout.closing import close_run
+
+        closing = close_run(self.site(context), context["ti"].dag_id, context["ti"].run_id)
+        for line in closing.markdown.splitlines():
+            self.log.info(line)
+        self.note(context, closing.sentence)
+        if not closing.good:
+            raise AirflowFailException(closing.sentence)
+        return closing.sentence

@@ -1,0 +1,169 @@
+"""The Site of a rollout as an Airflow task composes it: ledger, connections, channels, drivers, metrics, people."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from patching.channels.base import Channel
+    from patching.drivers.base import PatchDriver
+    from patching.ledger.base import Ledger
+    from patching.rollout.site import Site
+    from patching.sources.base import Connection
+
+log = logging.getLogger(__name__)
+
+NOT_ACTIVE = ("success", "failed")
+
+
+def setting(key: str, fallback: str | None = None) -> str | None:
+    """Read one key of Airflow's section ``[patching]``."""
+    from airflow.configuration import conf
+
+    found = conf.get("patching", key, fallback=fallback)
+    return None if found is None else str(found)
+
+
+def policies_dir() -> Path:
+    """Give the folder of the policies: ``[patching] policies_dir``, else ``policies`` beside the DAG files."""
+    found = setting("policies_dir")
+    if found:
+        return Path(found)
+    from airflow.configuration import conf
+
+    return Path(str(conf.get("core", "dags_folder"))) / "policies"
+
+
+def open_configured_ledger() -> Ledger:
+    """Open the ledger of ``[patching] ledger_url``; raises LedgerUnavailable, LedgerError."""
+    from patching.errors import LedgerError
+    from patching.ledger.store import open_ledger
+
+    url = setting("ledger_url")
+    if not url:
+        raise LedgerError(
+            "no ledger is configured, so nothing may be patched: set [patching] ledger_url "
+            "(AIRFLOW__PATCHING__LEDGER_URL), for example to sqlite:////var/lib/patching/ledger.sqlite"
+        )
+    return open_ledger(url)
+
+
+class AirflowConnections:
+    """Connections of Airflow, whatever backend keeps them."""
+
+    def get(self, connection_id: str) -> Connection:
+        """Find a connection; raises ConnectionMissing that says what to define."""
+        from airflow.sdk import BaseHook
+        from airflow.sdk.exceptions import AirflowNotFoundException
+
+        from patching.errors import ConnectionMissing
+        from patching.sources.base import Connection
+
+        try:
+            found = BaseHook.get_connection(connection_id)
+        except AirflowNotFoundException as error:
+            raise ConnectionMissing(
+                f'connection "{connection_id}" does not exist, so its targets were not touched; define it in Airflow'
+            ) from error
+        return Connection(
+            id=connection_id,
+            host=found.host,
+            port=found.port,
+            login=found.login,
+            password=found.password,
+            schema_=found.schema,
+            extra=found.extra_dejson,
+        )
+
+
+def people_of(folder: Path) -> Callable[[Sequence[str]], tuple[str, ...]]:
+    """Make the resolver of approver groups; without people.yaml every name is a user."""
+    from patching.people import load_people
+
+    people = load_people(folder)
+    return (lambda names: tuple(names)) if people is None else people.resolve
+
+
+def _channel(connections: AirflowConnections, open_channels: dict[str, Channel], connection_id: str) -> Channel:
+    from patching.channels.simulated import SimulatedChannel, SimulatedFleet
+    from patching.channels.ssh import SshChannel
+
+    if connection_id not in open_channels:
+        found = connections.get(connection_id)
+        folder = found.extra.get("simulated_fleet")
+        open_channels[connection_id] = (
+            SimulatedChannel(SimulatedFleet(Path(str(folder)))) if folder else SshChannel(found)
+        )
+    return open_channels[connection_id]
+
+
+def _driver(name: str, options: dict[str, object]) -> PatchDriver:
+    from patching.registry import driver_class, options_class
+
+    kind: Any = driver_class(name)
+    return kind(options_class(name).model_validate(options)) if options else kind()
+
+
+def _metrics(connections: AirflowConnections, connection_id: str) -> Any:
+    from patching.sources.prometheus import PrometheusSource
+
+    return PrometheusSource(connections.get(connection_id))
+
+
+def run_active(task_instance: Any, run: str) -> bool | None:
+    """Say whether a DAG run (``dag::run``) is still at work, None when Airflow does not know it."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    dag_id, _, run_id = run.partition("::")
+    try:
+        state = task_instance.get_dagrun_state(dag_id, run_id)
+    except AirflowRuntimeError as error:
+        log.warning("Airflow does not know run %s, so it is taken as ended: %s", run, error)
+        return None
+    return str(getattr(state, "value", state)) not in NOT_ACTIVE
+
+
+def task_site(context: Any) -> Site:
+    """Compose the Site for the task that runs now."""
+    from patching.rollout.site import Site
+
+    task_instance = context["ti"]
+    connections, folder = AirflowConnections(), policies_dir()
+    crash_at = os.environ.get("PATCHING_CRASH_AT")
+    return Site(
+        ledger=open_configured_ledger(),
+        clock=lambda: datetime.now(UTC),
+        connections=connections,
+        channel=partial(_channel, connections, {}),
+        driver=_driver,
+        metrics=partial(_metrics, connections),
+        policies_dir=folder,
+        owner=f"{socket.gethostname()}:{os.getpid()}:{task_instance.task_id}:{task_instance.map_index}",
+        people=people_of(folder),
+        run_active=partial(run_active, task_instance),
+        crash=partial(_crash, crash_at) if crash_at else _go_on,
+        log=task_instance.log.info if hasattr(task_instance, "log") else log.info,
+        lease_ttl=float(setting("lease_ttl", "30") or 30),
+    )
+
+
+def _go_on(_point: str) -> None:
+    return None
+
+
+def _crash(wanted: str, point: str) -> None:
+    """Kill this task at a named crash point, once for each marker file: only fault tests set PATCHING_CRASH_AT."""
+    import signal
+
+    name, _, marker = wanted.partition("@")
+    path = Path(marker)
+    if point == name and path.exists():
+        path.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""Timetables: when the runs of a policy begin."""
