@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,6 @@ from lab.preflight import preflight
 from lab.process import only_one
 from lab.repository import Repository
 
-LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 SHOP = ("shopfront", "libshop", "shop-tls", "shop-conf", "shop-tools")
 
 
@@ -83,6 +80,10 @@ class Lab:
             raise LabError(f"no lab is up in {layout.directory}: run `patching lab up`")
         about = json.loads(layout.path("lab.json").read_text())
         layout = Layout.default(directory, about["octet"])
+        if about["kind"] == "simulated":
+            from lab.simulated import SimulatedLab
+
+            cls = SimulatedLab
         return cls(layout, fleet(len(about["hosts"]), about["octet"], about["hosts"][0]["ssh_port"]))
 
     def down(self) -> None:
@@ -106,6 +107,12 @@ class Lab:
         """Where the advisories of what is published are."""
         return self.layout.path("advisories")
 
+    @property
+    def service_urls(self) -> dict[str, str]:
+        """What answers when the lab's own services are up."""
+        repository = f"{self.layout.repository_url}/dists/lab/InRelease"
+        return {"prometheus": f"{self.layout.prometheus_url}/-/ready", "repository": repository}
+
     def host(self, name: str) -> Host:
         """Find a host by its name.
 
@@ -128,7 +135,8 @@ class Lab:
             LabError: when they do not in time, with their names.
         """
         chosen = [self.host(name) for name in who] or self.hosts
-        late = probes.wait(chosen, None if who else self.layout, within, lambda: startup.running(self.layout))
+        urls = {} if who else self.service_urls
+        late = probes.wait(chosen, urls, within, lambda: startup.running(self.layout))
         if late and not startup.running(self.layout):
             raise LabError(f"the lab ended: {startup.last_line(self.layout.logs / 'keeper.log')}")
         if late:
@@ -228,12 +236,7 @@ class Lab:
         Raises:
             LabError: when it refuses the query.
         """
-        url = f"{self.layout.prometheus_url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-        with LOOPBACK.open(url, timeout=10) as answer:
-            told = json.load(answer)
-        if told["status"] != "success":
-            raise LabError(f"Prometheus refuses {query!r}: {told.get('error')}")
-        return list(told["data"]["result"])
+        return probes.ask_prometheus(self.layout.prometheus_url, query)
 
     def eventually(self, what: str, within: float, true: Any) -> Any:
         """Wait until ``true()`` gives something true, and give it back.

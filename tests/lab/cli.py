@@ -44,6 +44,7 @@ def bring_up(args: argparse.Namespace) -> Lab:
         return Lab.up(args.hosts, say=progress)
     from lab.simulated import SimulatedLab
 
+    progress("SIMULATED hosts: SSH is real, Debian is not")
     return SimulatedLab.up(args.hosts, say=progress)
 
 

@@ -9,8 +9,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-
-from lab.network import Network
+from typing import Protocol
 
 CHUNK = 65536
 REFUSE = "refuse"
@@ -24,13 +23,21 @@ class Route:
 
     owner: str
     listen: tuple[str, int]
-    target: tuple[str, int]
+    target: tuple[str, int] | str
+
+
+class Sockets(Protocol):
+    """Where connections to hosts are made."""
+
+    def socket(self) -> socket.socket:
+        """Make a socket that reaches hosts."""
+        ...
 
 
 class Forwarder:
     """All routes of a lab."""
 
-    def __init__(self, network: Network, routes: list[Route]) -> None:
+    def __init__(self, network: Sockets, routes: list[Route]) -> None:
         self.network = network
         self.routes = routes
         self.cut: dict[str, str] = {}

@@ -111,6 +111,7 @@ def binaries(of: Release) -> Iterator[Binary]:
         f"python3, libshop {exactly}" + (f", shop-tls {exactly}" if of.with_tls else ""), of.tells,
         {
             "/usr/lib/shopfront/shopfront.py": (SOURCE / "shop" / "shopfront.py").read_text(),
+            "/usr/lib/shopfront/counters.py": (SOURCE / "shop" / "counters.py").read_text(),
             "/lib/systemd/system/shopfront.service": (SOURCE / "shop" / "shopfront.service").read_text(),
         },
         SERVICE_POSTINST.substitute(first=first), SERVICE_PRERM,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -157,6 +158,16 @@ def watch_problems(hosts: int) -> list[Problem]:
         return []
     fix = f"sysctl fs.inotify.max_user_instances={max(1024, 2 * (used + needed))}, or take another lab down"
     return [Problem(f"{hosts} hosts need {needed} inotify instances, and {used} of {limit} are used", fix)]
+
+
+def simulated_problems(layout: Layout, hosts: int) -> list[Problem]:
+    """List what stands in the way even of simulated hosts."""
+    problems = address_problems(layout, hosts)
+    if importlib.util.find_spec("asyncssh") is None:
+        problems.append(Problem("asyncssh is missing", "pip install asyncssh, or use the project's environment"))
+    if shutil.which("ssh-keygen") is None:
+        problems.append(Problem("ssh-keygen is missing", "install openssh-client"))
+    return problems
 
 
 def install_tools() -> list[str]:

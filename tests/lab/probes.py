@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
-from lab.layout import SERVICE_PORT, Host, Layout
+from lab.layout import SERVICE_PORT, Host, LabError
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PATIENCE = 2.0
@@ -33,17 +38,33 @@ def answers(url: str) -> bool:
         return False
 
 
+def ask_prometheus(url: str, query: str) -> list[dict[str, Any]]:
+    """Ask Prometheus for the present value of a query.
+
+    Raises:
+        LabError: when it refuses the query, or does not answer.
+    """
+    try:
+        with OPENER.open(f"{url}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=10) as answer:
+            told = json.load(answer)
+    except urllib.error.HTTPError as refused:
+        told = json.load(refused)
+    except OSError as error:
+        raise LabError(f"Prometheus at {url} does not answer: {error}") from error
+    if told["status"] != "success":
+        raise LabError(f"Prometheus refuses {query!r}: {told.get('error')}")
+    return list(told["data"]["result"])
+
+
 def healthy(host: Host) -> bool:
     """Tell whether a host can be logged in to and its service answers."""
     return speaks_ssh(host) and answers(f"http://{host.loopback}:{SERVICE_PORT}/healthz")
 
 
-def wait(hosts: Iterable[Host], layout: Layout | None, within: float, running: Callable[[], bool]) -> list[str]:
-    """Wait for hosts, and for the lab's services when its layout is given; gives the names of those that are late."""
-    checks: dict[str, Callable[[], bool]] = {host.name: lambda host=host: healthy(host) for host in hosts}  # type: ignore[misc]
-    if layout is not None:
-        checks["prometheus"] = lambda: answers(f"{layout.prometheus_url}/-/ready")
-        checks["repository"] = lambda: answers(f"{layout.repository_url}/dists/lab/InRelease")
+def wait(hosts: Iterable[Host], urls: Mapping[str, str], within: float, running: Callable[[], bool]) -> list[str]:
+    """Wait for hosts, and for the services at the addresses; gives the names of those that are late."""
+    checks = {host.name: partial(healthy, host) for host in hosts}
+    checks |= {name: partial(answers, url) for name, url in urls.items()}
     deadline = time.monotonic() + within
     with ThreadPoolExecutor(8) as workers:
         while checks:

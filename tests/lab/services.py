@@ -11,27 +11,45 @@ SCRAPE = "1s"
 
 
 def commands(layout: Layout, hosts: list[Host]) -> dict[str, list[str]]:
-    """Give the command line of each service, by its name."""
-    python = [sys.executable, "-I", "-S"]
-    targets = [f"{host.name}={host.address}:{SERVICE_PORT}" for host in hosts]
+    """Give the command line of each service in the lab's own network, by its name."""
+    python = [sys.executable, "-I", "-S", "-m", "http.server", "--bind", GATEWAY, "--protocol", "HTTP/1.1"]
     return {
-        "repository": [
-            *python, "-m", "http.server", "--bind", GATEWAY, "--protocol", "HTTP/1.1",
-            "--directory", str(layout.path("repository") / "www"), str(REPOSITORY_PORT),
-        ],
-        "prometheus": [
-            "prometheus", f"--config.file={layout.path('prometheus.yml')}", "--storage.tsdb.retention.time=6h",
-            f"--storage.tsdb.path={layout.path('prometheus')}", f"--web.listen-address={GATEWAY}:{PROMETHEUS_PORT}",
-            "--log.level=warn",
-        ],
-        "traffic": [*python, str(SOURCE / "traffic.py"), f"{GATEWAY}:{TRAFFIC_PORT}", *targets],
-    }  # fmt: skip
+        "repository": [*python, "--directory", str(layout.path("repository") / "www"), str(REPOSITORY_PORT)],
+        "prometheus": prometheus(layout, GATEWAY),
+        "traffic": traffic(GATEWAY, [(host.name, host.address) for host in hosts]),
+    }
 
 
-def prometheus_config(hosts: list[Host]) -> str:
+def outside(layout: Layout, hosts: list[Host]) -> dict[str, list[str]]:
+    """Give the same on this machine's loopback addresses, for hosts that are only simulated."""
+    return {
+        "prometheus": prometheus(layout, layout.gateway),
+        "traffic": traffic(layout.gateway, [(host.name, host.loopback) for host in hosts]),
+    }
+
+
+def prometheus(layout: Layout, address: str) -> list[str]:
+    """Give the command line of Prometheus."""
+    return [
+        "prometheus", f"--config.file={layout.path('prometheus.yml')}", "--storage.tsdb.retention.time=6h",
+        f"--storage.tsdb.path={layout.path('prometheus')}", f"--web.listen-address={address}:{PROMETHEUS_PORT}",
+        "--log.level=warn",
+    ]  # fmt: skip
+
+
+def traffic(address: str, hosts: list[tuple[str, str]]) -> list[str]:
+    """Give the command line of the traffic."""
+    targets = [f"{name}={where}:{SERVICE_PORT}" for name, where in hosts]
+    return [sys.executable, "-I", "-S", str(SOURCE / "traffic.py"), f"{address}:{TRAFFIC_PORT}", *targets]
+
+
+def prometheus_config(hosts: list[Host], gateway: str = GATEWAY, *, loopback: bool = False) -> str:
     """Give Prometheus's configuration; JSON is YAML."""
     groups = [
-        {"targets": [f"{host.address}:{SERVICE_PORT}"], "labels": {"instance": host.name, **host.labels}}
+        {
+            "targets": [f"{host.loopback if loopback else host.address}:{SERVICE_PORT}"],
+            "labels": {"instance": host.name, **host.labels},
+        }
         for host in hosts
     ]
     jobs = [
@@ -39,7 +57,7 @@ def prometheus_config(hosts: list[Host]) -> str:
         {
             "job_name": "traffic",
             "honor_labels": True,
-            "static_configs": [{"targets": [f"{GATEWAY}:{TRAFFIC_PORT}"]}],
+            "static_configs": [{"targets": [f"{gateway}:{TRAFFIC_PORT}"]}],
         },
     ]
     timing = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}

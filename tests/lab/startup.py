@@ -85,27 +85,35 @@ def launch(layout: Layout) -> subprocess.Popen[str]:
     Raises:
         LabError: when it ends at once.
     """
-    path = f"{os.environ.get('PATH', '')}:{preflight.SYSTEM_PATH}"
-    given = os.environ | {"PYTHONPATH": str(SOURCE.parent), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    argv = (cgroups.delegation() or []) + sandboxed(
-        [sys.executable, "-S", "-m", "lab.keeper", str(layout.directory), str(layout.octet)]
-    )
-    with (layout.logs / "keeper.log").open("w") as log:
-        outer = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, env=given, cwd="/", start_new_session=True
-        )
+    keeper = [sys.executable, "-S", "-m", "lab.keeper", str(layout.directory), str(layout.octet)]
+    outer = spawn(layout, [*(cgroups.delegation() or []), *sandboxed(keeper)])
     deadline = time.monotonic() + 10
     while not (found := children(outer.pid)):
         if outer.poll() is not None or time.monotonic() > deadline:
             raise LabError(f"the lab did not start: {last_line(layout.logs / 'keeper.log')}")
         time.sleep(0.01)
-    for name, pid in (("outer.pid", outer.pid), ("keeper.pid", found[0])):
+    go(layout, outer, {"outer.pid": outer.pid, "keeper.pid": found[0]})
+    return outer
+
+
+def spawn(layout: Layout, argv: list[str]) -> subprocess.Popen[str]:
+    """Start a process that outlives this one and waits for its go."""
+    path = f"{os.environ.get('PATH', '')}:{preflight.SYSTEM_PATH}"
+    given = os.environ | {"PYTHONPATH": str(SOURCE.parent), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    with (layout.logs / "keeper.log").open("w") as log:
+        return subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, env=given, cwd="/", start_new_session=True
+        )
+
+
+def go(layout: Layout, process: subprocess.Popen[str], pids: dict[str, int]) -> None:
+    """Write down which processes a lab is, then let it begin."""
+    for name, pid in pids.items():
         if (record := Recorded.of(pid)) is not None:
             record.write(layout.path(name))
-    assert outer.stdin is not None
-    outer.stdin.write("go\n")
-    outer.stdin.close()
-    return outer
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.close()
 
 
 def last_line(log: Path) -> str:
@@ -128,6 +136,11 @@ def clear(layout: Layout) -> None:
     for record in [*found, outer]:
         if record is not None:
             record.end()
+    if layout.path("hosts").is_dir():
+        # Simulated hosts are in no namespace that ends with their keeper.
+        from lab.simhost import hosts, state
+
+        hosts.end_marked(state.MARK, str(layout.directory))
     with suppress(FileNotFoundError):
         cgroups.drop(Path(layout.path("cgroup").read_text()) if layout.path("cgroup").read_text() else None)
     if not layout.directory.exists():
