@@ -220,7 +220,8 @@ def _plots(entries: Sequence[LedgerEntry], measured: Mapping[str, JsonValue]) ->
         wave, check = int(entry.body["wave"]), str(entry.body["check"])
         plot = plot_of(f"{check}: error share of wave {wave} against control", document)
         few = plot.model_copy(update={"changes": _few(plot.changes)})
-        found[wave, check] = {"wave": wave, "check": check, **few.model_dump(mode="json")}
+        plain = few.model_dump(mode="json")
+        found[wave, check] = {"wave": wave, "check": check, "changed": len(plot.changes), **plain}
     return [found[key] for key in sorted(found)]
 
 

@@ -86,7 +86,7 @@ def waiting_for(row: RolloutRow, rows: Sequence[TargetRow] = ()) -> str:
         return f"{waiting[0].target} {waiting[0].waits_for}"
     common, number = Counter(target.waits_for for target in waiting).most_common(1)[0]
     if number == len(waiting):
-        return f"{number} targets {common}"
+        return f"{number} targets: {common}"
     return f"{len(waiting)} targets wait, {number} of them: {common}"
 
 
