@@ -30,12 +30,13 @@ class Ran:
 
 
 class Lab:
-    """A running lab of real hosts."""
+    """A running lab of real hosts; ``advisories`` is the directory of those whose fix is published."""
 
     simulated = False
 
     def __init__(self, layout: Layout, hosts: list[Host]) -> None:
         self.layout = layout
+        self.advisories = layout.path("advisories")
         self.hosts = hosts
         self.repository = Repository(layout)
         self._process: subprocess.Popen[str] | None = None
@@ -101,11 +102,6 @@ class Lab:
     def about(self) -> dict[str, Any]:
         """What lab.json says."""
         return dict(json.loads(self.layout.path("lab.json").read_text()))
-
-    @property
-    def advisories(self) -> Path:
-        """Where the advisories of what is published are."""
-        return self.layout.path("advisories")
 
     @property
     def service_urls(self) -> dict[str, str]:
