@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +31,16 @@ def children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def inner_child(pid: int) -> int | None:
+    """Find the child of an unshare that is pid 1 of its new namespace: there are short-lived helpers beside it."""
+    mine = Path("/proc/self/ns/pid").readlink()
+    for child in children(pid):
+        with suppress(OSError):
+            if Path(f"/proc/{child}/ns/pid").readlink() != mine:
+                return child
+    return None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from lab import cgroups, image, inventory, packages, preflight, repository, services
 from lab.keys import host_key
 from lab.layout import SOURCE, Host, LabError, Layout, fleet, free_port
-from lab.process import Recorded, children, only_one, sandboxed
+from lab.process import Recorded, children, inner_child, only_one, sandboxed
 
 DISK_SIZE = "2g"
 POST_SECONDS = 1.5
@@ -88,11 +88,11 @@ def launch(layout: Layout) -> subprocess.Popen[str]:
     keeper = [sys.executable, "-S", "-m", "lab.keeper", str(layout.directory), str(layout.octet)]
     outer = spawn(layout, [*(cgroups.delegation() or []), *sandboxed(keeper)])
     deadline = time.monotonic() + 10
-    while not (found := children(outer.pid)):
+    while (inner := inner_child(outer.pid)) is None:
         if outer.poll() is not None or time.monotonic() > deadline:
             raise LabError(f"the lab did not start: {last_line(layout.logs / 'keeper.log')}")
         time.sleep(0.01)
-    go(layout, outer, {"outer.pid": outer.pid, "keeper.pid": found[0]})
+    go(layout, outer, {"outer.pid": outer.pid, "keeper.pid": inner})
     return outer
 
 
