@@ -36,7 +36,7 @@ def explain(error: ValidationError, model: type[BaseModel], document: Document, 
     One cause is one error: a misspelt key is not reported as a missing key too.
     """
     found: list[Diagnostic] = []
-    details = error.errors(include_url=False)
+    details = _one_per_union(error.errors(include_url=False), document, tuple(prefix))
     meant: set[tuple[str | int, ...]] = set()
     for item in details:
         if item["type"] == "extra_forbidden":
@@ -48,6 +48,52 @@ def explain(error: ValidationError, model: type[BaseModel], document: Document, 
             message, rule, key = _words(item, tuple(prefix))
             found.append(document.report((*prefix, *item["loc"]), message, rule, key=key))
     return found
+
+
+def _one_per_union(
+    details: list[ErrorDetails], document: Document, prefix: tuple[str | int, ...]
+) -> list[ErrorDetails]:
+    """Where a value fits none of several types, keep the error of the type that it comes nearest to.
+
+    Pydantic puts the name of each type into ``loc``; it is known by not being in the document.
+    """
+    kept: dict[tuple[str | int, ...], ErrorDetails] = {}
+    plain: list[ErrorDetails] = []
+    for item in details:
+        loc, union = _real(item, document, prefix)
+        if union is None:
+            plain.append(item)
+            continue
+        item["loc"] = loc
+        before = kept.get(union)
+        if before is None or _nearness(item) > _nearness(before):
+            kept[union] = item
+    return plain + list(kept.values())
+
+
+def _real(
+    item: ErrorDetails, document: Document, prefix: tuple[str | int, ...]
+) -> tuple[tuple[str | int, ...], tuple[str | int, ...] | None]:
+    """Give ``loc`` without names of types, and the place of the first union on the way (None = no union)."""
+    here = document.data
+    for part in prefix:
+        here = here[part]
+    real: list[str | int] = []
+    union: tuple[str | int, ...] | None = None
+    for index, part in enumerate(item["loc"]):
+        known = part in here if isinstance(here, dict) else isinstance(part, int) and isinstance(here, list)
+        if known:
+            real.append(part)
+            here = here[part]
+        elif part == "[key]" or (item["type"] == "missing" and index == len(item["loc"]) - 1):
+            real.append(part)
+        else:
+            union = union if union is not None else tuple(real)
+    return tuple(real), union
+
+
+def _nearness(item: ErrorDetails) -> tuple[int, bool]:
+    return len(item["loc"]), item["type"] == "literal_error" and isinstance(item["input"], str)
 
 
 def _unknown(

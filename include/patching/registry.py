@@ -13,6 +13,10 @@ DRIVERS: dict[str, str] = {
     "apt": "patching.drivers.apt:AptDriver",
     "simulated": "patching.drivers.simulated:SimulatedDriver",
 }
+OPTIONS: dict[str, str] = {
+    "apt": "patching.drivers.apt_options:AptOptions",
+    "simulated": "patching.drivers.simulated:SimulatedOptions",
+}
 
 
 class UnknownDriver(PatchingError):
@@ -23,10 +27,19 @@ def driver_class(name: str) -> type[PatchDriver]:
     """Import a driver's class by name; raises UnknownDriver, which lists the known ones."""
     if name not in DRIVERS:
         raise UnknownDriver(f'unknown driver "{name}"{did_you_mean(name, DRIVERS)}')
-    module, _, attribute = DRIVERS[name].partition(":")
-    return cast("type[PatchDriver]", getattr(import_module(module), attribute))
+    return cast("type[PatchDriver]", _load(DRIVERS[name]))
 
 
 def options_class(name: str) -> type[DriverOptions]:
-    """Give the model of a driver's options; a driver without any has the empty one. Raises UnknownDriver."""
-    return cast("type[DriverOptions]", getattr(driver_class(name), "options", DriverOptions))
+    """Give the model of a driver's options without importing the driver, as checking files must be quick.
+
+    Raises UnknownDriver.
+    """
+    if name not in OPTIONS:
+        raise UnknownDriver(f'unknown driver "{name}"{did_you_mean(name, OPTIONS)}')
+    return cast("type[DriverOptions]", _load(OPTIONS[name]))
+
+
+def _load(path: str) -> object:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
