@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import asyncssh
 
-from patching.change import Reply, Step
+from patching.change import Phase, Reply, Step
 from patching.channels.attach import attach
 from patching.channels.base import Attach, Handle, Progress, Session
 from patching.channels.remote_job import (
@@ -183,7 +183,16 @@ class SshSession:
             look = await self._persist(member, max(left, CONTROL_DEADLINE if left <= 0 else 1.0), once)
             progress = self._progress(look, step)
             if progress.attach is not Attach.RUNNING or end <= asyncio.get_running_loop().time():
+                await self._log_in_anew_after(step)
                 return progress
+
+    async def _log_in_anew_after(self, step: Step) -> None:
+        """Leave a connection whose server process still runs the files that an activation has replaced.
+
+        Otherwise our own session would make the host look as if its SSH service had not been restarted.
+        """
+        if step.phase in (Phase.ACTIVATE, Phase.UNDO):
+            await self.close()
 
     async def look(self, step_id: str, step: Step) -> Progress:
         """Say what became of a step id without starting it (ABSENT if the target never heard of it)."""
