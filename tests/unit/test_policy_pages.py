@@ -11,6 +11,7 @@ import pytest
 
 from patching.cli.reference import pages
 from patching.cli.rule_examples import EXAMPLES, whole_file
+from patching.diagnostics import PolicyError, render_all
 from patching.policy_fields import MEANING
 from patching.policy_files import load_text
 from patching.policy_schema import schema
@@ -66,3 +67,11 @@ def test_every_policy_in_the_guide_is_valid(page: Path) -> None:
         load_text(text)
     for text in parts:
         load_text(whole_file(text))
+
+
+def test_error_shown_in_the_guide_is_what_the_loader_says() -> None:
+    page = GUIDE[0].read_text(encoding="utf-8")
+    first = page.split("```yaml\n")[1].split("```")[0]
+    with pytest.raises(PolicyError) as caught:
+        load_text(first + "  rollout: {maxUnavailble: 2}\n", "dags/policies/web.yaml")
+    assert render_all(caught.value.diagnostics, 1) in page
