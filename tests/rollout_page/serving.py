@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse
 
 from patching.ledger.base import Ledger
 from patching_airflow.ui.app import create_app
@@ -32,8 +34,16 @@ def guard_for(readable: Callable[[str, str, Access], bool]) -> Guard:
 
 
 def mounted(ledger: Ledger, guard: Guard, prefix: str = "/patching") -> FastAPI:
-    """Mount the application under a prefix, as Airflow's API server does."""
+    """Mount the application under a prefix, as Airflow's API server does; ``/frame`` shows an address in its frame."""
     outer = FastAPI()
+
+    @outer.get("/frame", response_class=HTMLResponse)
+    def frame(address: str) -> str:
+        allowed = "allow-scripts allow-same-origin allow-forms allow-downloads"
+        return (
+            f'<!doctype html><link rel=icon href="data:,"><iframe sandbox="{allowed}" src="{escape(address)}"></iframe>'
+        )
+
     outer.mount(prefix, create_app(lambda: ledger, guard))
     return outer
 

@@ -227,8 +227,9 @@ class Story:
         self.wait(minutes=10)
         canary, control = self.waves[wave], [name for name in self.names if name not in self.waves[wave]][-20:]
         first = self.clock.now - timedelta(minutes=24)
-        rows = {row.target: row for row in self.ledger.targets(self.rollout)}
-        changes = [{"target": name, "at": rows[name].ended_at.isoformat()} for name in canary if rows[name].ended_at]  # type: ignore[union-attr]
+        applied = [row for row in self.ledger.targets(self.rollout) if row.outcome is Outcome.APPLIED]
+        ended = [(row.target, row.ended_at) for row in applied if row.wave == wave and row.ended_at is not None]
+        changes = [{"target": name, "at": at.isoformat()} for name, at in ended]
         changed = min(datetime.fromisoformat(change["at"]) for change in changes)
 
         def points(share_after: float) -> list[list[Any]]:
