@@ -13,6 +13,12 @@ from patching_airflow.site import task_site
 NO_ROLLOUT = "this run has no rollout: discovery did not get that far, so nothing is done here"
 
 
+def waves_of(dag: Any) -> list[str]:
+    """Name the wave groups of a DAG."""
+    groups = {name.partition(".")[0] for name in dag.task_ids}
+    return sorted(name for name in groups if name.startswith("wave_"))
+
+
 class RolloutOperator(BaseOperator):
     """A task that reads its rollout from the ledger by its run, never from what Airflow says of other tasks."""
 

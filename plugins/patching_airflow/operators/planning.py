@@ -10,7 +10,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from patching_airflow.operators.base import RolloutOperator
+from patching_airflow.operators.base import RolloutOperator, waves_of
 
 APPROVE, REJECT = "Approve", "Reject"
 LEAST_WAIT = timedelta(minutes=1)
@@ -91,12 +91,6 @@ class BrokenPolicyOperator(RolloutOperator):
         """Fail with the message; rollouts that are under way go on with their frozen plan."""
         self.note(context, self.message)
         raise AirflowFailException(self.message)
-
-
-def waves_of(dag: Any) -> list[str]:
-    """Name the wave groups of a DAG."""
-    groups = {name.partition(".")[0] for name in dag.task_ids}
-    return sorted(name for name in groups if name.startswith("wave_"))
 
 
 class PlanOperator(RolloutOperator):

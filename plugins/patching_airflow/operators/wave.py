@@ -9,7 +9,7 @@ from typing import Any
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowFailException
 
-from patching_airflow.operators.base import RolloutOperator
+from patching_airflow.operators.base import RolloutOperator, waves_of
 
 
 class WaveOperator(RolloutOperator):
@@ -57,11 +57,12 @@ class ApplyOperator(WaveOperator):
 
     def execute(self, context: Any) -> str:
         """Do it; a shard in which a target failed is shown failed."""
-        from patching.rollout.wave import apply_wave
+        from patching.rollout.wave import apply_wave, refusal
 
         site = self.site(context)
         rollout = self.rollout(site, context)
-        self.note(context, f"wave {self.wave} is being applied")
+        if refusal(site, rollout, self.wave) is None:
+            self.note(context, f"wave {self.wave} is being applied")
         summary = asyncio.run(
             apply_wave(site, rollout, self.wave, self.shard, self.shards, context["ti"].run_id, lambda: self._stopped)
         )
@@ -107,8 +108,22 @@ class UndoOperator(RolloutOperator):
         from patching.rollout.undoing import undo_wave
 
         site = self.site(context)
-        summary = asyncio.run(undo_wave(site, self.rollout(site, context), self.wave, context["ti"].run_id))
+        rollout = self.rollout(site, context)
+        summary = asyncio.run(undo_wave(site, rollout, self.wave, context["ti"].run_id))
+        if self.wave is not None and not summary.bad:
+            self._later_waves(site, rollout, context, summary.sentence)
         return self.show(context, summary.sentence, skipped=summary.skipped, bad=summary.bad)
+
+    def _later_waves(self, site: Any, rollout: str, context: Any, sentence: str) -> None:
+        """Show the later waves as skipped at once where the rollout does not go on: the ledger would refuse them."""
+        from patching.rollout.gates import promoted
+
+        if self.wave is None or promoted(site, rollout, self.wave):
+            return
+        later = [name for name in waves_of(self.dag) if int(name.rpartition("_")[2]) > self.wave]
+        context["ti"].xcom_push(key="sentence", value=sentence)
+        self.log.info(sentence)
+        self.pass_over(context, [*later, "verify"])
 
 
 class VerifyOperator(RolloutOperator):
