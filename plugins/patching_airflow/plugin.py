@@ -3,7 +3,7 @@
 from airflow.plugins_manager import AirflowPlugin
 
 from patching_airflow.timetables.maintenance_window import MaintenanceWindowTimetable
-from patching_airflow.ui.app import create_app
+from patching_airflow.ui.views import EXTERNAL_VIEWS, FASTAPI_APPS
 
 
 class PatchingPlugin(AirflowPlugin):
@@ -11,13 +11,5 @@ class PatchingPlugin(AirflowPlugin):
 
     name = "patching"
     timetables = [MaintenanceWindowTimetable]  # noqa: RUF012
-    fastapi_apps = [{"app": create_app(), "url_prefix": "/patching", "name": "patching"}]  # noqa: RUF012
-    external_views = [  # noqa: RUF012
-        {
-            "name": "Patching",
-            "href": "/patching/page/run/{DAG_ID}/{RUN_ID}",
-            "destination": "dag_run",
-            "url_route": "patching",
-        },
-        {"name": "Patching", "href": "/patching/page/overview", "destination": "nav", "url_route": "patching_overview"},
-    ]
+    fastapi_apps = FASTAPI_APPS
+    external_views = EXTERNAL_VIEWS

@@ -100,12 +100,12 @@ def site(browser: Any, tmp_path: Path) -> Iterator[Site]:
 def picture(tmp_path: Path) -> Any:
     """Write a picture where it can be looked at; into docs/images where that was asked for."""
 
-    def take(page: Any, name: str) -> None:
+    def take(page: Any, name: str, *, whole: bool = True) -> None:
         folder = IMAGES if os.environ.get("PATCHING_UPDATE_IMAGES") else tmp_path / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         # The only thing on the page that differs from run to run is when it was looked at.
         page.evaluate("document.querySelector('.updated').textContent = 'live'")
-        page.screenshot(path=str(folder / f"{name}.png"), full_page=True)
+        page.screenshot(path=str(folder / f"{name}.png"), full_page=whole)
 
     return take
 
@@ -190,7 +190,7 @@ def test_step_log_shows_output_as_text(site: Site, picture: Any) -> None:
     expect(page.locator(".panel .step-name")).to_have_text(["download", "install", "restart-services", "downgrade"])
     page.locator(".panel summary", has_text="install").click()
     expect(page.locator(".panel details[open] pre")).to_contain_text("Setting up libssl3:amd64")
-    picture(page, "step-log")
+    picture(page, "step-log", whole=False)
     assert site.complaints == []
 
 

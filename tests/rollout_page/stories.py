@@ -18,7 +18,7 @@ from patching.rollout.states import RolloutState
 from patching.target import Member, Target
 
 START = datetime(2026, 11, 24, 22, 0, tzinfo=UTC)
-RUN = "scheduled__2026-11-24T22:00:00+00:00"
+RUN = "manual__2026-11-24T22:00:00+00:00"
 K = EntryKind
 
 

@@ -22,12 +22,12 @@ EXTERNAL_VIEWS = [
         "name": "Patching",
         "href": "/patching/page/run/{DAG_ID}/{RUN_ID}",
         "destination": "dag_run",
-        "url_route": "patching_run",
+        "url_route": "patching",
     },
     {
         "name": "Patching",
         "href": "/patching/page/overview",
         "destination": "nav",
-        "url_route": "patching",
+        "url_route": "patching_overview",
     },
 ]

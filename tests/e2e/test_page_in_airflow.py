@@ -1,0 +1,124 @@
+"""The pages inside a real Airflow (V2, I10): its login guards them, and its run page shows the Patching tab.
+
+``PATCHING_UPDATE_IMAGES=1`` also writes docs/images/held-wave-in-airflow.png anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from patching_airflow.local import LocalAirflow
+from rollout_page.stories import RUN, held, open_story_ledger
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+IMAGES = Path(__file__).parents[2] / "docs/images"
+DAG = "patch__web-os-security"
+SMALL_DAG = f"""
+from airflow.sdk import DAG, task
+with DAG("{DAG}", schedule=None, is_paused_upon_creation=False, tags=["patching"]):
+    @task
+    def report():
+        return None
+    report()
+"""
+
+pytestmark = [pytest.mark.airflow, pytest.mark.e2e]
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    home = tmp_path_factory.mktemp("airflow")
+    ledger, clock = open_story_ledger(home)
+    held(ledger, clock, 12)
+    ledger.close()
+    dags = home / "dags"
+    dags.mkdir()
+    (dags / "small.py").write_text(SMALL_DAG)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"AIRFLOW__PATCHING__LEDGER_URL": f"sqlite:///{home}/ledger.sqlite"}
+    started = LocalAirflow(home, dags, {"admin": "admin", "carol": "viewer"}, settings, port=port)
+    try:
+        started.start()
+        yield started
+    finally:
+        started.stop()
+
+
+def token(airflow: LocalAirflow, name: str) -> dict[str, str]:
+    answer = httpx.post(f"{airflow.url}/auth/token", json={"username": name, "password": name}, timeout=20)
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+@pytest.fixture(scope="module")
+def run_path(airflow: LocalAirflow) -> str:
+    """Trigger the run that the ledger's rollout belongs to, and wait until Airflow shows it."""
+    headers, dag = token(airflow, "admin"), f"{airflow.url}/api/v2/dags/{DAG}"
+    deadline = time.monotonic() + 60
+    while httpx.get(dag, headers=headers, timeout=20).status_code != 200:
+        assert time.monotonic() < deadline, "the DAG was not parsed within 60 s"
+        time.sleep(0.5)
+    asked = {"dag_run_id": RUN, "logical_date": None}
+    httpx.post(f"{dag}/dagRuns", headers=headers, json=asked, timeout=20).raise_for_status()
+    return f"{DAG}/{quote(RUN, safe='')}"
+
+
+def test_airflow_lists_both_views(airflow: LocalAirflow) -> None:
+    plugins = httpx.get(f"{airflow.url}/api/v2/plugins", headers=token(airflow, "admin"), timeout=20).json()["plugins"]
+    (ours,) = [plugin for plugin in plugins if plugin["name"] == "patching"]
+    assert {view["destination"] for view in ours["external_views"]} == {"dag_run", "nav"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["rollouts", "rollouts/web-os-security-20261124-220000-1", f"run/{DAG}/{quote(RUN, safe='')}"],
+)
+def test_airflows_login_guards_the_api(airflow: LocalAirflow, path: str) -> None:
+    url = f"{airflow.url}/patching/api/{path}"
+    assert httpx.get(url, timeout=20).status_code == 401
+    assert httpx.get(url, headers={"Authorization": "Bearer forged"}, timeout=20).status_code in (401, 403)
+    assert httpx.get(url, headers=token(airflow, "carol"), timeout=20).status_code == 200
+
+
+def test_run_page_has_a_patching_tab_that_shows_the_held_wave(airflow: LocalAirflow, run_path: str) -> None:
+    dag, run = run_path.split("/")
+    with playwright.sync_playwright() as started:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        page = browser.new_page(viewport={"width": 1440, "height": 1000}, reduced_motion="reduce")
+        log_in(page, airflow.url)
+        page.goto(f"{airflow.url}/dags/{dag}/runs/{run}/plugin/patching")
+        frame = page.frame_locator("iframe")
+        expect(frame.locator(".state")).to_have_text("Held", timeout=30000)
+        expect(frame.locator("h1")).to_contain_text("Waits for a person to resume or abort it")
+        expect(frame.locator(".target")).to_have_count(12)
+        frame.locator(".target").first.click()
+        expect(frame.locator(".panel .step-name").first).to_have_text("download")
+        frame.locator(".panel .close").click()
+        if os.environ.get("PATCHING_UPDATE_IMAGES"):
+            page.screenshot(path=str(IMAGES / "held-wave-in-airflow.png"))
+        page.goto(f"{airflow.url}/plugin/patching_overview")
+        expect(page.frame_locator("iframe").locator(".rollout-line")).to_have_count(1, timeout=30000)
+        browser.close()
+
+
+def log_in(page: Any, url: str) -> None:
+    page.goto(url)
+    page.fill("input[name=username]", "admin")
+    page.fill("input[name=password]", "admin")
+    page.click("button[type=submit]")
+    page.wait_for_url(lambda address: "login" not in address)
