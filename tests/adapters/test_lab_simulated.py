@@ -16,11 +16,12 @@ from lab.preflight import simulated_problems
 from lab.simhost.hosts import marked
 from lab.simhost.state import MARK
 from lab.simulated import SimulatedLab
-from patching.change import Phase, Step, StepKind
-from patching.channels.base import Attach
+from patching.change import Outcome, Patch, Phase, Reply, Step, StepKind
+from patching.channels.base import Attach, Session
 from patching.channels.ssh import SshChannel
+from patching.drivers.apt import AptDriver
 from patching.sources.base import Connection
-from patching.target import Member, Target
+from patching.target import Member, Snapshot, Target
 
 FIRST, SECOND = "1.0.0-1", "1.0.0-1+deb12u1"
 APT = "sudo -n apt-get -y -o DPkg::Lock::Timeout=60"
@@ -112,6 +113,49 @@ async def test_the_products_channel_runs_a_step_once_and_sees_a_reboot(lab: Lab,
         progress = await asyncio.wait_for(session.wait(await session.start("step-reboot", reboot), reboot), 30)
         assert progress.attach is Attach.REBOOTED
         assert lab.boot_id(host) != before
+    finally:
+        await session.close()
+
+
+async def reading(session: Session, driver: AptDriver, where: Target, wanted: list[Patch]) -> Snapshot:
+    replies: dict[str, Reply] = {}
+    while steps := driver.probe(where, wanted, replies):
+        for asked in steps:
+            replies[asked.name] = await session.read(asked)
+    return driver.parse(where, wanted, replies)
+
+
+async def acting(session: Session, steps: list[Step]) -> None:
+    for number, acted in enumerate(steps):
+        progress = await session.wait(await session.start(f"{acted.name}-{number}", acted), acted)
+        assert progress.reply is not None
+        assert progress.reply.exit_code == 0, progress.reply
+
+
+async def test_the_apt_driver_goes_there_and_back(lab: Lab, host: str) -> None:
+    lab.publish("v2")
+    driver, where = AptDriver(), target(lab, host)
+    session = await channel(lab).open(where)
+    try:
+        wanted = [Patch(component="shopfront:all", before=FIRST, after=SECOND)]
+        before = await reading(session, driver, where, wanted)
+        assert [refusal.message for refusal in driver.preflight(before)] == []
+        assert before.offers["shopfront:all"][0].version == SECOND
+        patches = driver.transaction(before, wanted)
+        assert isinstance(patches, list)
+        assert {patch.component: patch.before for patch in patches} == {
+            "shopfront:all": FIRST, "libshop:all": FIRST, "shop-tls:all": None,
+        }  # fmt: skip
+        assert driver.undoable(before, patches).possible
+        for phase in (Phase.PREPARE, Phase.APPLY, Phase.ACTIVATE):
+            await acting(
+                session, driver.steps(where, phase, before, await reading(session, driver, where, []), patches)
+            )
+        after = await reading(session, driver, where, [])
+        assert driver.verify(before, after, patches).outcome is Outcome.APPLIED
+        await acting(session, driver.undo(where, after, patches))
+        assert driver.verify_undo(await reading(session, driver, where, []), patches).outcome is Outcome.UNDONE
+        assert lab.versions(host)["shopfront"] == FIRST
     finally:
         await session.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -156,6 +155,9 @@ def build(cache: Path) -> Path:
     partial = pool.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    # Here, not above: the simulated hosts only want to know what packages there are.
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(2) as workers:
         list(workers.map(lambda binary: build_one(binary, partial), everything()))
     partial.rename(pool)

@@ -99,7 +99,8 @@ def launch(layout: Layout) -> subprocess.Popen[str]:
 def spawn(layout: Layout, argv: list[str]) -> subprocess.Popen[str]:
     """Start a process that outlives this one and waits for its go."""
     path = f"{os.environ.get('PATH', '')}:{preflight.SYSTEM_PATH}"
-    given = os.environ | {"PYTHONPATH": str(SOURCE.parent), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    modules = os.pathsep.join(filter(None, [str(SOURCE.parent), os.environ.get("PYTHONPATH")]))
+    given = os.environ | {"PYTHONPATH": modules, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     with (layout.logs / "keeper.log").open("w") as log:
         return subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, env=given, cwd="/", start_new_session=True

@@ -65,9 +65,10 @@ class Solver:
             self.change.install[binary.package] = self.given[binary.package] = binary
             return
         name, _, version = word.partition("=")
-        name = name.partition(":")[0]
-        if name.endswith("-") and name[:-1] in self.host["packages"]:
-            self.change.remove[name[:-1]] = self.host["packages"][name[:-1]]["version"]
+        unwanted = name.endswith("-")
+        name = name.removesuffix("-").partition(":")[0]
+        if unwanted and name in self.host["packages"]:
+            self.change.remove[name] = self.host["packages"][name]["version"]
             return
         now = self.host["packages"].get(name, {}).get("version")
         found = self.choose(name, version, now)

@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-from lab import control
 from lab.simhost import state
 
 TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service")
@@ -45,6 +44,9 @@ def become(words: list[str]) -> int:
 
 def power(mode: str) -> int:
     """Have the lab restart or stop this host; what runs here ends with it."""
+    # Here, not above: most stand-ins never need it, and it is slow to load.
+    from lab import control
+
     directory = Path(os.environ[state.MARK])
     control.ask(directory / "control.sock", 20, do=mode, who=[state.here().name])
     return 0
