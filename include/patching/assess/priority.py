@@ -1,13 +1,16 @@
 """Priority: how urgent a target's findings are, by a decision table, always with the reason.
 
-Tables: ``severity`` (the advisory's own word) and ``cisa-bod-26-04`` (CERTCC/SSVC cisa_bod_26_04_1_0_0, rows
-known-exploited × exposed; automatable and total impact are taken as the worse case where nobody states them).
+Tables: ``severity`` (the advisory's own word, else its CVSS band) and ``cisa-bod-26-04`` (CERTCC/SSVC
+cisa_bod_26_04_1_0_0: known-exploited × exposed × automatable × technical impact). Labels say what advisories do not:
+``exposure: internet`` (or ``public``) is exposed, ``automatable: false`` is not automatable; where nobody states
+automatable or total impact, the worse is assumed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from patching.advisory import Advisory, Finding, Priority
 from patching.target import Target
@@ -16,45 +19,66 @@ RANKS = {"critical": 0, "high": 1, "medium": 2, "low": 3}
 UNRATED = 4
 EXPOSED = ("internet", "public")
 
-BOD_26_04: dict[tuple[bool, bool], dict[tuple[bool, bool], tuple[int, int | None]]] = {
-    (False, False): {
-        (False, False): (3, None),
-        (False, True): (3, None),
-        (True, False): (2, 60),
-        (True, True): (2, 60),
-    },
-    (False, True): {(False, False): (2, 60), (False, True): (1, 14), (True, False): (1, 14), (True, True): (0, 3)},
-    (True, False): {(False, False): (1, 14), (False, True): (1, 14), (True, False): (1, 14), (True, True): (0, 3)},
-    (True, True): {(False, False): (1, 14), (False, True): (0, 3), (True, False): (0, 3), (True, True): (0, 3)},
+
+class Row(NamedTuple):
+    """An answer of the table: rank, days to fix (None = with the next upgrade), and whether traces come first."""
+
+    rank: int
+    days: int | None
+    forensics: bool = False
+
+
+_UPGRADE, _60, _14, _3, _3F = Row(3, None), Row(2, 60), Row(1, 14), Row(0, 3), Row(0, 3, True)
+
+BOD_26_04: dict[tuple[bool, bool], dict[tuple[bool, bool], Row]] = {
+    (False, False): {(False, False): _UPGRADE, (False, True): _UPGRADE, (True, False): _60, (True, True): _60},
+    (False, True): {(False, False): _60, (False, True): _14, (True, False): _14, (True, True): _3},
+    (True, False): {(False, False): _14, (False, True): _14, (True, False): _14, (True, True): _3F},
+    (True, True): {(False, False): _14, (False, True): _3F, (True, False): _3, (True, True): _3F},
 }
-"""(exploited, exposed) → (automatable, total impact) → (rank, days to fix; None = on the next upgrade)."""
+"""(exploited, exposed) → (automatable, total impact) → row."""
 
 
 def prioritise(target: Target, findings: Iterable[Finding], advisories: Mapping[str, Advisory], table: str) -> Priority:
-    """Rank a target by its most urgent finding; without findings it is ranked last, with that reason."""
+    """Rank a target by its most urgent finding; without findings it is ranked last, with that reason.
+
+    ``due`` is the earliest date by which any of its findings must be fixed, None where no table gives one.
+    """
     rate = _bod if table == "cisa-bod-26-04" else _severity
-    rated = [rate(target, advisories[item.advisory]) for item in findings if item.advisory in advisories]
+    names = dict.fromkeys(item.advisory for item in findings)
+    rated = [rate(target, advisories[name]) for name in names if name in advisories]
     if not rated:
-        return Priority(rank=UNRATED, name="routine", reason="offered by a security origin; no advisory matches")
-    return min(rated, key=lambda item: (item.rank, item.reason))
+        return Priority(rank=UNRATED, name="routine", reason="offered by a declared origin; no advisory matches")
+    first = min(rated, key=lambda item: (item.rank, item.reason))
+    due = min((item.due for item in rated if item.due is not None), default=None)
+    more = f" (and {len(rated) - 1} more)" if len(rated) > 1 else ""
+    return first.model_copy(update={"reason": f"{first.reason}{more}", "due": due})
 
 
-def _severity(target: Target, advisory: Advisory) -> Priority:
+def _severity(_target: Target, advisory: Advisory) -> Priority:
     if advisory.exploited:
-        return Priority(rank=0, name="exploited", reason=f"{advisory.id} is exploited")
+        return Priority(rank=0, name="exploited", reason=f"{advisory.id} is known to be exploited")
     word = advisory.severity or "unrated"
-    return Priority(rank=RANKS.get(word, UNRATED), name=word, reason=f"{advisory.id} is {word}")
+    score = f" (CVSS {advisory.score:.1f})" if advisory.score is not None else ""
+    return Priority(rank=RANKS.get(word, UNRATED), name=word, reason=f"{advisory.id} is {word}{score}")
 
 
 def _bod(target: Target, advisory: Advisory) -> Priority:
     exposed = target.labels.get("exposure", "internal") in EXPOSED
     automatable = target.labels.get("automatable", "true") == "true"
     total = advisory.severity in (None, "critical", "high")
-    rank, days = BOD_26_04[(advisory.exploited, exposed)][(automatable, total)]
-    due = _due(advisory.published, days)
-    said = f"{'exploited' if advisory.exploited else 'not exploited'}, {'exposed' if exposed else 'not exposed'}"
-    when = f"within {days} days" if days else "on the next upgrade"
-    return Priority(rank=rank, name=f"{days}d" if days else "upgrade", reason=f"{advisory.id}: {said}: {when}", due=due)
+    row = BOD_26_04[(advisory.exploited, exposed)][(automatable, total)]
+    said = f"{'known to be exploited' if advisory.exploited else 'not exploited'}, "
+    said += f"{'exposed' if exposed else 'not exposed'}, {'automatable' if automatable else 'not automatable'}, "
+    said += f"{'total' if total else 'partial'} impact"
+    when = f"within {row.days} days" if row.days else "with the next upgrade"
+    first = "; secure the traces before patching" if row.forensics else ""
+    return Priority(
+        rank=row.rank,
+        name=f"{row.days}d" if row.days else "upgrade",
+        reason=f"{advisory.id}: {said}: {when}{first}",
+        due=_due(advisory.published, row.days),
+    )
 
 
 def _due(published: datetime | None, days: int | None) -> datetime | None:

@@ -58,7 +58,11 @@ class CheckPower(Value):
 
 
 class Plan(Value):
-    """What will be done, where, in which order and why; nothing in it changes after it is frozen."""
+    """What will be done, where, in which order and why; nothing in it changes after it is frozen.
+
+    ``domain_limits`` maps a failure domain (``-`` for targets without one) to how many of its targets may be
+    unavailable at once, those that were down when planning taken off already.
+    """
 
     schema_version: int = SCHEMA
     rollout: str
@@ -73,6 +77,7 @@ class Plan(Value):
     waves: tuple[PlannedWave, ...]
     power: tuple[CheckPower, ...] = ()
     blocked_domains: tuple[str, ...] = ()
+    domain_limits: dict[str, int] = Field(default_factory=dict)
     approval_required: int = 0
     approval_reason: str = ""
     advisories: tuple[str, ...] = Field(default=())

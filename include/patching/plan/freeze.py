@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from patching.advisory import Finding, Priority
 from patching.change import Patch, Refusal, Undo
-from patching.plan.capacity import blocked_domains
+from patching.plan.capacity import blocked, domains
 from patching.plan.document import Exclusion, Plan, PlannedTarget
 from patching.plan.power import plan_power
 from patching.plan.waves import plan_waves
@@ -36,20 +36,35 @@ def freeze_plan(
     now: datetime,
     candidates: Sequence[Candidate],
     exclusions: Sequence[Exclusion],
+    selected: Sequence[Target] = (),
     down: Sequence[str] = (),
     emergency: bool = False,
     requested_by: str | None = None,
     limit_to: Sequence[str] = (),
     advisories: Sequence[str] = (),
 ) -> Plan:
-    """Assemble the plan; targets are in wave order, then by priority and name."""
+    """Assemble the plan; targets are in wave order, then by priority and name.
+
+    ``selected`` are all targets that the policy selects (those left out count for ``maxUnavailable``), ``down`` the
+    names of those that are unavailable already. Candidates of a domain without a place left are left out, and said.
+    The draw of the waves is seeded by policy and rollout: the same again for this rollout, another for the next.
+    """
     rules = policy.spec.rollout
-    waves = plan_waves(rules, [item.target for item in candidates], seed=digest(policy))
+    found = domains(rules, selected or [item.target for item in candidates], down)
+    stuck = {name: said for name, domain in found.items() if (said := blocked(domain, rules.failure_domain))}
+    moving = [item for item in candidates if item.target.domain(rules.failure_domain) not in stuck]
+    left = [*exclusions, *_blocked(candidates, rules.failure_domain, stuck)]
+    waves = plan_waves(
+        rules,
+        [item.target for item in moving],
+        seed=digest({"policy": digest(policy), "rollout": rollout}),
+        ranks={item.target.name: item.priority.rank for item in moving},
+    )
     wave_of = {name: wave.index for wave in waves for name in wave.targets}
-    planned = [_planned(item, wave_of[item.target.name], policy) for item in candidates]
+    planned = [_planned(item, wave_of[item.target.name], policy) for item in moving]
     planned.sort(key=lambda item: (item.wave, item.priority.rank, item.target.name))
     needed, reason = approval_needed(policy, planned, emergency=emergency)
-    everybody = [item.target for item in candidates]
+    waiting = {item.target.domain(rules.failure_domain) for item in candidates}
     return Plan(
         rollout=rollout,
         policy=policy,
@@ -59,22 +74,32 @@ def freeze_plan(
         requested_by=requested_by,
         limit_to=tuple(limit_to),
         targets=tuple(planned),
-        exclusions=tuple(sorted(exclusions, key=lambda item: (item.code, item.target))),
+        exclusions=tuple(sorted(left, key=lambda item: (item.code, item.target))),
         waves=waves,
         power=plan_power(policy.spec.verify, waves),
-        blocked_domains=blocked_domains(rules, everybody, down),
+        blocked_domains=tuple(said for name, said in stuck.items() if name in waiting),
+        domain_limits={name: domain.places for name, domain in found.items()},
         approval_required=needed,
         approval_reason=reason,
-        advisories=tuple(sorted({item.advisory for found in candidates for item in found.findings} & set(advisories))),
+        advisories=tuple(sorted({item.advisory for one in moving for item in one.findings} & set(advisories))),
     )
+
+
+def _blocked(candidates: Sequence[Candidate], label: str | None, stuck: Mapping[str, str]) -> list[Exclusion]:
+    return [
+        Exclusion(target=item.target.name, code="domain_blocked", reason=stuck[item.target.domain(label)])
+        for item in candidates
+        if item.target.domain(label) in stuck
+    ]
 
 
 def _planned(item: Candidate, wave: int, policy: Policy) -> PlannedTarget:
     will_reboot = item.reboot is not None and policy.spec.reboot.policy != "never"
     wanted = sum(bool(patch.advisories) for patch in item.patches)
-    reason = f"{item.priority.reason}; {len(item.patches)} components change"
+    count = len(item.patches)
+    reason = f"{item.priority.reason}; {count} component{'' if count == 1 else 's'} change{'s' if count == 1 else ''}"
     if wanted:
-        reason += f", {wanted} of them close an advisory"
+        reason += f", {wanted} close{'s' if wanted == 1 else ''} an advisory"
     if will_reboot:
         reason += f"; reboots: {item.reboot}"
     return PlannedTarget(
@@ -102,7 +127,8 @@ def approval_needed(policy: Policy, planned: Sequence[PlannedTarget], *, emergen
     if reasons and rules.required:
         return rules.required, "; ".join(reasons)
     if stuck:
-        return max(rules.required, 1), f"undo is not available for {len(stuck)} of {len(planned)} targets"
+        said = f"undo is not available for {len(stuck)} of {len(planned)} targets: somebody has to look"
+        return max(rules.required, 1), said
     return 0, "the policy asks for no approval" if not rules.required else "no condition of approval.when holds"
 
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 from patching.advisory import Advisory, Finding
+from patching.assess.matching import bare
 from patching.change import Patch, Refusal
 from patching.policy import Patches
-from patching.target import Offer, Snapshot
+from patching.quantity import format_duration
+from patching.target import Component, Offer, Snapshot
 from patching.value import Value
-from patching.version_order import compare
+from patching.version_order import compare, newest
+
+MANY_CODES = ("not_offered", "no_fix")
+SHOWN = 3
+_REBUILD = re.compile(r"\+b\d+$")
 
 
 class Wanted(Value):
-    """The patches that a policy wants on one target, and every offer it leaves alone with the reason."""
+    """The patches that a policy wants on one target, and every offer or finding it leaves alone, with the reason.
+
+    Codes of ``left``: not_included, excluded, held, too_young, age_unknown, not_chosen, not_offered, no_fix.
+    """
 
     patches: tuple[Patch, ...] = ()
     left: tuple[Refusal, ...] = ()
@@ -26,96 +37,188 @@ def wanted_patches(
 ) -> Wanted:
     """Choose patches: those that close a matched advisory, or whose version a declared security origin offers.
 
-    The version is the one *in that origin*, which may differ from the package manager's candidate. Held components
-    are refused by name, never overridden.
+    The version is the newest *in that origin*, which may differ from the package manager's candidate; without such an
+    origin it is the candidate (``snapshot.facts["candidates"]`` where the driver gives it), never a version that the
+    host's pins rank lower. Held components are refused by name, never overridden.
     """
-    patches: list[Patch] = []
-    left: list[Refusal] = []
     by_component: dict[str, list[Finding]] = {}
     for finding in findings:
         by_component.setdefault(finding.component, []).append(finding)
-    for component in sorted(snapshot.offers):
-        patch = _choose(snapshot, component, by_component.get(component, []), rules)
-        if patch is None:
-            continue
-        refused = _refused(component, patch, snapshot, advisories, rules, now)
-        if refused is None:
+    patches: list[Patch] = []
+    left: list[Refusal] = []
+    for component in sorted(snapshot.offers.keys() | by_component.keys()):
+        case = _Case(snapshot, component, tuple(by_component.get(component, ())), rules)
+        patch = case.choose()
+        refused = _refused(patch, snapshot, advisories, rules, now) if patch is not None else None
+        if patch is not None and refused is None:
             patches.append(patch)
-        else:
-            left.append(refused)
-    offered = {patch.component for patch in patches} | {item.code.partition(" ")[2] for item in left}
-    left += [_unfixed(item) for item in findings if item.fixed is None and item.component not in offered]
-    return Wanted(patches=tuple(patches), left=tuple(left))
+        left += [refused] if refused is not None else case.unclosed(patch)
+    return Wanted(patches=tuple(patches), left=tuple(_condensed(left)))
 
 
-def _choose(snapshot: Snapshot, component: str, findings: Sequence[Finding], rules: Patches) -> Patch | None:
-    before, ecosystem = snapshot.version(component), snapshot.ecosystem or "Debian"
-    newer = [
-        offer for offer in snapshot.offers[component] if before is None or compare(ecosystem, offer.version, before) > 0
-    ]
-    secure = [offer for offer in newer if is_security(offer, rules)]
-    closing = [offer for offer in newer if _closes(offer, findings, ecosystem)]
-    pool = secure or closing or (newer if "all" in rules.classes else [])
-    if not pool:
-        return None
-    best = pool[0]
-    for offer in pool[1:]:
-        if compare(ecosystem, offer.version, best.version) > 0:
-            best = offer
-    closed = tuple(dict.fromkeys(item.advisory for item in findings if _is_closed(best, item, ecosystem)))
-    origin = next(
-        (name for name in best.origins if _security_name(name, rules)), best.origins[0] if best.origins else None
-    )
-    reason = f"closes {', '.join(closed)}" if closed else f"offered by {origin}"
-    return Patch(
-        component=component, before=before, after=best.version, origin=origin, advisories=closed, reason=reason
-    )
+def _condensed(left: Sequence[Refusal]) -> list[Refusal]:
+    """Put findings that nothing can be done about into one sentence a code: a host has hundreds without a fix."""
+    kept = [item for item in left if item.code not in MANY_CODES]
+    for code in MANY_CODES:
+        found = [item for item in left if item.code == code]
+        if found:
+            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            message = "; ".join(item.message for item in found[:SHOWN]) + more
+            kept.append(found[0].model_copy(update={"message": message}))
+    return kept
 
 
-def is_security(offer: Offer, rules: Patches) -> bool:
-    """Whether a declared security origin offers this version."""
-    return any(_security_name(name, rules) for name in offer.origins)
+@dataclass(frozen=True)
+class _Case:
+    """One component of one target, with its findings."""
+
+    snapshot: Snapshot
+    component: str
+    findings: tuple[Finding, ...]
+    rules: Patches
+
+    @property
+    def ecosystem(self) -> str:
+        return self.snapshot.ecosystem or "Debian"
+
+    @property
+    def before(self) -> str | None:
+        return self.snapshot.version(self.component)
+
+    def newer(self) -> list[Offer]:
+        before = self.before
+        offers = self.snapshot.offers.get(self.component, ())
+        return [offer for offer in offers if before is None or compare(self.ecosystem, offer.version, before) > 0]
+
+    def closed_by(self, version: str) -> tuple[str, ...]:
+        """Advisories that a version closes; only where the component's versions are those of its source."""
+        if not comparable(self.snapshot.installed.get(self.component)):
+            return ()
+        closing = [
+            item.advisory
+            for item in self.findings
+            if item.fixed is not None and compare(self.ecosystem, version, item.fixed) >= 0
+        ]
+        return tuple(dict.fromkeys(closing))
+
+    def choose(self) -> Patch | None:
+        pool = self._pool()
+        version = newest(self.ecosystem, [offer.version for offer in pool])
+        if version is None:
+            return None
+        origins = [name for offer in pool if offer.version == version for name in offer.origins]
+        origin = next((name for name in origins if is_security_origin(name, self.rules)), None) or next(
+            iter(origins), None
+        )
+        closed = self.closed_by(version)
+        reason = f"closes {', '.join(closed)}" if closed else f"offered by {origin}"
+        return Patch(
+            component=self.component,
+            before=self.before,
+            after=version,
+            origin=origin,
+            advisories=closed,
+            reason=reason,
+        )
+
+    def _pool(self) -> list[Offer]:
+        """Offers to choose from: a security origin's; else the candidate, if it closes an advisory or all is wanted."""
+        newer = self.newer()
+        chosen = [offer for offer in newer if self._is_candidate(offer)]
+        if "all" in self.rules.classes:
+            return chosen
+        secure = [offer for offer in newer if any(is_security_origin(name, self.rules) for name in offer.origins)]
+        closing = [offer for offer in chosen if self.closed_by(offer.version)]
+        if secure and closing and not any(self.closed_by(offer.version) for offer in secure):
+            return closing
+        return secure or closing
+
+    def _is_candidate(self, offer: Offer) -> bool:
+        candidates = self.snapshot.facts.get("candidates")
+        known = candidates.get(self.component) if isinstance(candidates, dict) else None
+        return known is None or known == offer.version
+
+    def unclosed(self, patch: Patch | None) -> list[Refusal]:
+        """Say of every finding that the chosen patch leaves open why it stays open."""
+        closed = set(patch.advisories) if patch is not None else set()
+        left = [item for item in self.findings if item.advisory not in closed]
+        if patch is not None and not comparable(self.snapshot.installed.get(self.component)):
+            return []  # nobody can tell from the version; the next snapshot's source version will
+        return [self._open(item) for item in left]
+
+    def _open(self, finding: Finding) -> Refusal:
+        said = f"{finding.component} {finding.installed}: {finding.advisory}"
+        if finding.fixed is None:
+            return Refusal(code="no_fix", message=f"{said} has no fix yet", blocking=False)
+        offers = [offer for offer in self.newer() if finding.advisory in self.closed_by(offer.version)]
+        if offers:
+            origins = ", ".join(offers[0].origins) or "an unnamed origin"
+            return Refusal(
+                code="not_chosen",
+                message=f"{said} is fixed in {offers[0].version} of {origins}, which the host does not choose itself",
+                remedy="add the origin to patches.securityOrigins, or change the host's pin",
+                blocking=False,
+            )
+        return Refusal(
+            code="not_offered",
+            message=f"{said} is fixed in {finding.fixed}, which no source of the host offers under this name",
+            remedy="check the host's package sources",
+            blocking=False,
+        )
 
 
-def _security_name(name: str, rules: Patches) -> bool:
+def comparable(installed: Component | None) -> bool:
+    """Whether a component's versions are those of its source, rebuilds (``+b1``) apart, so that a fix can be told."""
+    if installed is None or installed.source_version is None:
+        return True
+    return _REBUILD.sub("", installed.version) == installed.source_version
+
+
+def is_security_origin(name: str, rules: Patches) -> bool:
+    """Whether a policy declares an origin (``Label:Suite``) as one of security updates."""
     return any(fnmatchcase(name, pattern) for pattern in rules.security_origins)
 
 
-def _closes(offer: Offer, findings: Sequence[Finding], ecosystem: str) -> bool:
-    return any(_is_closed(offer, item, ecosystem) for item in findings)
-
-
-def _is_closed(offer: Offer, finding: Finding, ecosystem: str) -> bool:
-    return finding.fixed is not None and compare(ecosystem, offer.version, finding.fixed) >= 0
-
-
 def _refused(
-    component: str,
-    patch: Patch,
-    snapshot: Snapshot,
-    advisories: Mapping[str, Advisory],
-    rules: Patches,
-    now: datetime,
+    patch: Patch, snapshot: Snapshot, advisories: Mapping[str, Advisory], rules: Patches, now: datetime
 ) -> Refusal | None:
-    name = component.partition(":")[0]
+    name, component = bare(patch.component), patch.component
     said = f"{component} {patch.before} → {patch.after}"
-    if not any(fnmatchcase(name, pattern) for pattern in rules.include):
-        return Refusal(code=f"not_included {component}", message=f"{said}: patches.include does not name it")
-    matched = next((pattern for pattern in rules.exclude if fnmatchcase(name, pattern)), None)
+    if not _named(rules.include, name, component):
+        return Refusal(code="not_included", message=f"{said}: patches.include does not name it", blocking=False)
+    matched = _named(rules.exclude, name, component)
     if matched is not None:
-        return Refusal(code=f"excluded {component}", message=f'{said}: patches.exclude has "{matched}"')
+        return Refusal(code="excluded", message=f'{said}: patches.exclude has "{matched}"', blocking=False)
     if component in snapshot.held or name in snapshot.held:
-        remedy = f"apt-mark unhold {name}, or exclude it in the policy"
-        return Refusal(code=f"held {component}", message=f"{said}: it is held on the host", remedy=remedy)
+        remedy = f"run `apt-mark unhold {name}` there, or add it to patches.exclude"
+        return Refusal(code="held", message=f"{said}: {name} is held on the host", remedy=remedy)
+    return _young(patch, said, advisories, rules.min_age, now) if rules.min_age else None
+
+
+def _named(patterns: Sequence[str], name: str, component: str) -> str | None:
+    return next((item for item in patterns if fnmatchcase(name, item) or fnmatchcase(component, item)), None)
+
+
+def _young(
+    patch: Patch, said: str, advisories: Mapping[str, Advisory], min_age: float, now: datetime
+) -> Refusal | None:
+    """Refuse what was published too short a time ago; what nobody dates is not taken for old."""
     known = [advisories[item].published for item in patch.advisories if item in advisories]
     ages = [now - published for published in known if published is not None]
-    if rules.min_age and ages and max(ages) < timedelta(seconds=rules.min_age):
+    least = timedelta(seconds=min_age)
+    if not ages:
         return Refusal(
-            code=f"too_young {component}", message=f"{said}: published {max(ages).days} days ago, minAge waits"
+            code="age_unknown",
+            message=f"{said}: no advisory says when it was published, so minAge {format_duration(min_age)} cannot hold",
+            remedy="give patches.advisories a feed that has it, or leave out patches.minAge",
+            blocking=False,
         )
-    return None
-
-
-def _unfixed(finding: Finding) -> Refusal:
-    message = f"{finding.component} {finding.installed}: {finding.advisory} has no fix yet"
-    return Refusal(code=f"no_fix {finding.component}", message=message, blocking=False)
+    if max(ages) >= least:
+        return None
+    ready = now + (least - max(ages))
+    return Refusal(
+        code="too_young",
+        message=f"{said}: published {format_duration(max(ages).total_seconds())} ago, minAge is "
+        f"{format_duration(min_age)}; due {ready:%Y-%m-%d %H:%M} UTC",
+        blocking=False,
+    )

@@ -1,7 +1,7 @@
 """Power: what each check can and cannot detect in each wave, said before anybody approves the plan.
 
-Zero failures among n targets still allow a failure share of 1 − (1 − c)^(1/n) at confidence c (the rule of three's
-exact form); n = ⌈ln(1 − c)/ln(1 − p)⌉ targets are needed to see a share p at least once.
+Zero failures among n targets still allow a failure share of 1 − (1 − c)^(1/n) at confidence c (the exact form of the
+rule of three); n = ⌈ln(1 − c)/ln(1 − p)⌉ targets are needed to see a share p at least once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from patching.policy import Check
 from patching.quantity import format_duration
 
 CONFIDENCE = 0.95
+SMALL_FLEET = 3
+FEW_CONTROLS = 3
+SHARE_TO_SEE = 0.05
 
 
 def undetected_share(targets: int, confidence: float = CONFIDENCE) -> float:
@@ -22,43 +25,89 @@ def undetected_share(targets: int, confidence: float = CONFIDENCE) -> float:
 
 
 def targets_to_see(share: float, confidence: float = CONFIDENCE) -> int:
-    """Give how many targets are needed to see a failure share at least once."""
-    return math.ceil(math.log(1 - confidence) / math.log(1 - share))
+    """Give how many targets are needed to see a failure share (above 0) at least once."""
+    return 1 if share >= 1 else math.ceil(math.log(1 - confidence) / math.log(1 - share))
 
 
 def plan_power(checks: Sequence[Check], waves: Sequence[PlannedWave]) -> tuple[CheckPower, ...]:
-    """State for every wave what the checks can see there; without checks say that only packages are verified."""
-    said: list[CheckPower] = []
-    for position, wave in enumerate(waves):
-        later = sum(len(item.targets) for item in waves[position + 1 :])
-        size = len(wave.targets)
-        if not checks:
-            statement = "no check: only the package state is verified, a bad patch that installs cleanly is not seen"
-            said.append(CheckPower(check="-", wave=wave.index, comparison="none", statement=statement))
-        for check in checks:
-            if check.prometheus is None:
-                share = f"{100 * undetected_share(size):.0f} %"
-                statement = f"passing on {size} of {size} targets still allows a failure share up to {share}"
-                said.append(CheckPower(check=check.name, wave=wave.index, comparison="probe", statement=statement))
-            else:
-                said.append(_metric(check, wave, later))
+    """State for every wave what the checks can see there; a small fleet and missing checks are said as they are.
+
+    Statements about the fleet as a whole have check ``-`` and stand with the first wave.
+    """
+    if not waves:
+        return ()
+    total = sum(len(wave.targets) for wave in waves)
+    said = _of_fleet(total, checks)
+    left = total
+    for wave in waves:
+        left -= len(wave.targets)
+        said += [_probe(check, wave) if check.prometheus is None else _metric(check, wave, left) for check in checks]
     return tuple(said)
 
 
-def _metric(check: Check, wave: PlannedWave, later: int) -> CheckPower:
-    size, soak = len(wave.targets), format_duration(wave.soak)
-    chosen = next((name for name in check.compare.against if name != "control" or later), "none")
+def _of_fleet(total: int, checks: Sequence[Check]) -> list[CheckPower]:
+    said = []
+    if total == 1:
+        said.append("one target is the whole fleet: there is no control, and a bad patch reaches all of it")
+    elif total <= SMALL_FLEET:
+        said.append(f"a fleet of {total} has little power: only gross errors are told from chance")
+    if not checks:
+        said.append("no check: only the packages are verified; a bad patch that installs cleanly is not seen")
+    return [CheckPower(check="-", wave=1, comparison="none", statement=text) for text in said]
+
+
+def _probe(check: Check, wave: PlannedWave) -> CheckPower:
+    size = len(wave.targets)
+    statement = (
+        f"if {_targets(size)} pass{'es' if size == 1 else ''}, up to {_percent(undetected_share(size))} of all could "
+        f"still fail; {targets_to_see(SHARE_TO_SEE)} targets would show a share of {_percent(SHARE_TO_SEE)}"
+    )
+    if size >= targets_to_see(SHARE_TO_SEE):
+        statement = f"if all {size} targets pass, at most {_percent(undetected_share(size))} of all could still fail"
+    return CheckPower(check=check.name, wave=wave.index, comparison="probe", statement=statement)
+
+
+def _metric(check: Check, wave: PlannedWave, controls: int) -> CheckPower:
+    chosen = _comparison(check, controls)
+    size, soak = _targets(len(wave.targets)), format_duration(wave.soak)
+    lead = "" if controls else "no control is left: "
     if chosen == "control":
-        statement = f"{size} patched against {later} unpatched targets over {soak}"
-        if later < 3:
+        statement = f"{size} against {controls} unpatched over {soak}"
+        if controls < FEW_CONTROLS:
             statement += "; so few controls give little power"
     elif chosen == "before":
         statement = (
-            f"no control is left: {size} targets against their own time before, over {soak}; a change that hits "
+            f"{lead}{size} against their own time before over {soak}; what hits everybody at once looks the same"
         )
-        statement += "everybody at once looks the same"
     elif chosen == "threshold":
-        statement = f"no control is left: {size} targets against the fixed limit {check.compare.threshold} over {soak}"
+        statement = f"{lead}{size} against the fixed limit {check.compare.threshold} over {soak}"
     else:
-        statement = "no comparison is possible: the check will be inconclusive"
+        statement = f"{lead}no comparison is possible: the check will be inconclusive ({check.on_inconclusive})"
+        return CheckPower(check=check.name, wave=wave.index, comparison="none", statement=statement)
+    if not wave.soak:
+        statement += "; without a soak there is hardly a request to judge by"
+    statement += f"; {_requests(check)}"
     return CheckPower(check=check.name, wave=wave.index, comparison=chosen, statement=statement)
+
+
+def _comparison(check: Check, controls: int) -> str:
+    """Name the first comparison of the check that can be made."""
+    possible = {"control": controls > 0, "before": True, "threshold": check.compare.threshold is not None}
+    return next((name for name in check.compare.against if possible[name]), "none")
+
+
+def _requests(check: Check) -> str:
+    least = check.compare.min_requests
+    after = "the wave is held" if check.on_inconclusive == "hold" else "the wave is promoted unseen"
+    return (
+        f"how many requests come is not known: below {least} {after}, and {least} without an error still allow "
+        f"an error share of {_percent(undetected_share(least))}"
+    )
+
+
+def _targets(count: int) -> str:
+    return "1 target" if count == 1 else f"{count} targets"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"

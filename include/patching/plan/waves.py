@@ -3,69 +3,93 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 
 from patching.plan.document import PlannedWave
-from patching.policy import RolloutRules, WaveRule
+from patching.policy import Canary, RolloutRules
 from patching.quantity import resolve
 from patching.target import Target
 
 
-def plan_waves(rules: RolloutRules, targets: Sequence[Target], seed: str) -> tuple[PlannedWave, ...]:
+def plan_waves(
+    rules: RolloutRules, targets: Sequence[Target], seed: str, ranks: Mapping[str, int] | None = None
+) -> tuple[PlannedWave, ...]:
     """Put every target into exactly one wave.
 
-    The canary takes ``count`` targets for each value of ``per`` (else in all, dealt over the failure domains). Sizes
-    are cumulative shares of all targets, percent rounding down but at least one target a wave while any is left; the
-    last wave takes the rest. Within a domain the order is by a hash of ``seed`` and name, so that not always the same
-    hosts go first. Waves that would be empty are left out.
+    The canary takes ``count`` targets for each value of ``per`` (else in all, dealt over the failure domains), but
+    never the whole fleet while one could be left to compare with. Sizes are cumulative shares of all targets, percent
+    rounding down, at least one target a wave while any is left; the last wave takes the rest. Later waves take from
+    the domain of which the smallest share is done. Within a domain the most urgent (``ranks``, smaller first) go
+    first, equals by a hash of ``seed`` and name: neither chance nor always the same hosts. Empty waves are left out.
     """
-    left = _dealt(targets, rules.failure_domain, seed)
-    total, done = len(left), 0
+    deal = _Deal(rules.failure_domain, targets, seed, ranks or {})
     waves: list[PlannedWave] = []
     for number, rule in enumerate(rules.waves, 1):
-        last = number == len(rules.waves)
-        taken = left if last else _take(rule, left, total, done, seed)
-        if not taken:
-            continue
-        left = [target for target in left if target not in taken]
-        done += len(taken)
-        names = tuple(target.name for target in taken)
-        waves.append(PlannedWave(index=len(waves) + 1, canary=rule.canary is not None, targets=names, soak=rule.soak))
+        if number == len(rules.waves):
+            taken = deal.share(deal.left)
+        elif rule.canary is not None:
+            taken = deal.canary(rule.canary)
+        else:
+            goal = resolve(rule.size, deal.total) if rule.size is not None else deal.total
+            taken = deal.share(max(goal - (deal.total - deal.left), 1))
+        if taken:
+            index, names = len(waves) + 1, tuple(target.name for target in taken)
+            canary = rule.canary is not None
+            waves.append(PlannedWave(index=index, canary=canary, targets=names, soak=rule.soak))
     return tuple(waves)
 
 
-def _take(rule: WaveRule, left: list[Target], total: int, done: int, seed: str) -> list[Target]:
-    if rule.canary is not None:
-        return _canary(rule.canary.count, rule.canary.per, left, seed)
-    goal = resolve(rule.size, total) if rule.size is not None else total
-    return left[: max(goal - done, 1)]
+class _Deal:
+    """The targets that are left, in one stack for each failure domain."""
 
+    def __init__(self, label: str | None, targets: Sequence[Target], seed: str, ranks: Mapping[str, int]) -> None:
+        self.label = label
+        self.total = self.left = len(targets)
+        self.stacks: dict[str, deque[Target]] = {}
+        for target in sorted(targets, key=lambda item: (ranks.get(item.name, 0), _shuffle(seed, item.name))):
+            self.stacks.setdefault(target.domain(label), deque()).append(target)
+        self.sizes = {domain: len(stack) for domain, stack in self.stacks.items()}
+        self.done: Counter[str] = Counter()
 
-def _canary(count: int, per: str | None, left: list[Target], seed: str) -> list[Target]:
-    """Take the canary; it never takes the whole fleet while a control could be left."""
-    if per is None:
-        taken = left[:count]
-    else:
-        seen: dict[str, int] = {}
-        taken = []
-        for target in left:
-            domain = target.domain(per)
-            if seen.get(domain, 0) < count:
-                seen[domain] = seen.get(domain, 0) + 1
+    def share(self, count: int) -> list[Target]:
+        """Take targets so that no domain is ahead of the others by more than one of its targets."""
+        return self._take(count, lambda domain: ((self.done[domain] + 1) / self.sizes[domain], domain))
+
+    def canary(self, rule: Canary) -> list[Target]:
+        """Take the canary, dealt over the domains: ``count`` in all, or for each value of ``per``."""
+        most = max(self.left - 1, 1)
+        if rule.per is None:
+            return self._take(min(rule.count, most), self._evenly)
+        order, seen = self._take(self.left, self._evenly), Counter[str]()
+        taken: list[Target] = []
+        for target in order:
+            value = target.domain(rule.per)
+            if seen[value] < rule.count and len(taken) < most:
+                seen[value] += 1
                 taken.append(target)
-    spare = 1 if len(left) > 1 and len(taken) == len(left) else 0
-    return taken[: len(taken) - spare]
+        chosen = {target.name for target in taken}
+        for target in reversed([item for item in order if item.name not in chosen]):
+            self._put_back(target)
+        return taken
 
+    def _evenly(self, domain: str) -> tuple[float, str]:
+        return self.done[domain], domain
 
-def _dealt(targets: Sequence[Target], label: str | None, seed: str) -> list[Target]:
-    """Order targets as cards are dealt: one from each domain in turn."""
-    hands: dict[str, list[Target]] = {}
-    for target in sorted(targets, key=lambda item: _shuffle(seed, item.name)):
-        hands.setdefault(target.domain(label), []).append(target)
-    order: list[Target] = []
-    for turn in range(max((len(hand) for hand in hands.values()), default=0)):
-        order += [hand[turn] for _, hand in sorted(hands.items()) if turn < len(hand)]
-    return order
+    def _put_back(self, target: Target) -> None:
+        domain = target.domain(self.label)
+        self.stacks[domain].appendleft(target)
+        self.done[domain] -= 1
+        self.left += 1
+
+    def _take(self, count: int, order: Callable[[str], tuple[float, str]]) -> list[Target]:
+        taken: list[Target] = []
+        while len(taken) < count and self.left:
+            domain = min((name for name, stack in self.stacks.items() if stack), key=order)
+            taken.append(self.stacks[domain].popleft())
+            self.done[domain] += 1
+            self.left -= 1
+        return taken
 
 
 def _shuffle(seed: str, name: str) -> str:

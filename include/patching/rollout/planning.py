@@ -15,6 +15,7 @@ from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Exclusion, Plan
 from patching.plan.freeze import Candidate, freeze_plan
 from patching.plan.patches import Wanted, wanted_patches
+from patching.plan.selection import unavailable
 from patching.policy import Policy
 from patching.rollout.answers import Request
 from patching.rollout.emergency import record_emergency, supersede_overlap
@@ -23,7 +24,9 @@ from patching.rollout.record import frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.sources.osv import read_advisories
-from patching.target import Snapshot, Target
+from patching.target import Reach, Snapshot, Target
+
+OPEN_ROLLOUTS = 1000
 
 
 async def make_plan(site: Site, rollout: str) -> Plan:
@@ -93,7 +96,8 @@ class Planning:
             now=self.now,
             candidates=candidates,
             exclusions=self.exclusions,
-            down=[name for name, found in self.snapshots.items() if not found.online],
+            selected=self.targets,
+            down=[name for name, found in self.snapshots.items() if found.reach is Reach.OFFLINE],
             emergency=bool(row and row.emergency),
             requested_by=self.request.requested_by,
             limit_to=self.request.limit_to,
@@ -113,16 +117,18 @@ class Planning:
 
     def _wanted(self, findings: Mapping[str, Sequence[Finding]]) -> dict[str, Wanted]:
         """Choose patches for every target that may be touched; the others are excluded with the reason."""
-        quarantined = {item.target: item for item in self.site.ledger.quarantines(now=self.now)}
+        left = unavailable(
+            self.targets,
+            self.snapshots,
+            quarantined={item.target: item.reason for item in self.site.ledger.quarantines(now=self.now)},
+            busy=self._busy(),
+        )
+        self.exclusions += left.values()
         wanted: dict[str, Wanted] = {}
         for target in self.targets:
+            if target.name in left:
+                continue
             snapshot = self.snapshots[target.name]
-            if not snapshot.online:
-                self._exclude(target, snapshot.reach.value, snapshot.reach_detail)
-                continue
-            if target.name in quarantined:
-                self._exclude(target, "quarantined", quarantined[target.name].reason)
-                continue
             blocking = [item for item in self.driver.preflight(snapshot) if item.blocking]
             chosen = wanted_patches(
                 snapshot, findings[target.name], self.advisories, self.policy.spec.patches, self.now
@@ -136,6 +142,19 @@ class Planning:
                 wanted[target.name] = chosen
         return wanted
 
+    def _busy(self) -> dict[str, str]:
+        """Say which targets another rollout is changing; an emergency takes those over instead of leaving them out."""
+        if self.request.emergency:
+            return {}
+        others = [row.id for row in self.site.ledger.rollouts(open_only=True, limit=OPEN_ROLLOUTS)]
+        return {
+            row.target: name
+            for name in others
+            if name != self.rollout
+            for row in self.site.ledger.targets(name)
+            if row.began_at is not None and row.ended_at is None
+        }
+
     def _only_asked(self, chosen: Wanted) -> Wanted:
         """In a run for certain advisories keep only the patches that close them."""
         asked = set(self.request.advisories)
@@ -148,7 +167,7 @@ class Planning:
 
     def _nothing(self, chosen: Wanted) -> tuple[str, str]:
         if chosen.left:
-            return chosen.left[0].code.partition(" ")[0], "; ".join(item.message for item in chosen.left[:3])
+            return chosen.left[0].code, "; ".join(item.message for item in chosen.left[:3])
         return "up_to_date", "nothing that the policy wants is missing"
 
     async def _rehearse(self, wanted: Mapping[str, Wanted]) -> dict[str, Snapshot]:
