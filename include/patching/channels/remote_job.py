@@ -30,7 +30,7 @@ class JobPaths:
     state: str = STATE_DIR
 
     def __post_init__(self) -> None:
-        if not _STEP_ID.match(self.step_id):
+        if not _STEP_ID.fullmatch(self.step_id):
             raise ValueError(f"{self.step_id!r} is not a step id: letters, digits, - and _ only")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from patching.change import JobResult, Outcome, Patch, Phase, Refusal, Reply, Step, Undo
@@ -148,9 +149,14 @@ class AptDriver:
 
 
 def _rehearsal_refused(snapshot: Snapshot, error: str) -> Refusal:
-    if "held" in error.lower() and "changed" in error.lower():
-        message = f"a held package would have to change ({', '.join(snapshot.held) or 'see apt'}): {error}"
-        return Refusal(code="held", message=message, remedy="apt-mark showhold; apt-mark unhold PACKAGE, or exclude it")
+    held = [component for component in snapshot.held if re.search(rf"\b{re.escape(bare(component))}\b", error)]
+    if held:
+        names = " ".join(map(bare, held))
+        return Refusal(
+            code="held",
+            message=f"the transaction needs what is held on the host ({listed(held)}): {error}",
+            remedy=f"exclude it in the policy, or on the host: apt-mark unhold {names}",
+        )
     return Refusal(
         code="rehearsal_failed",
         message=f"apt refuses the transaction: {error}",

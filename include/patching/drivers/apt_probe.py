@@ -251,7 +251,8 @@ def _unread(reply: Reply | None) -> dict[str, JsonValue]:
 
 def _facts(reading: _Reading) -> dict[str, JsonValue]:
     parts = reading.parts
-    update = parts.get("update", "").partition("\n")
+    code, _, said = parts.get("update", "").partition("\n")
+    failed = int(code.strip() or 0)
     because = reading.rehearsal.because if REHEARSE in reading.replies else {}
     patchers = parts.get("patchers", "").splitlines()
     return {
@@ -259,7 +260,7 @@ def _facts(reading: _Reading) -> dict[str, JsonValue]:
         "arch": reading.host.get("arch"),
         "uptime": float(reading.host.get("uptime", "0") or 0),
         "epoch": int(parts.get("clock", "0").strip() or 0),
-        "update": {"code": int(update[0].strip() or 0), "said": complaint(update[2]) or _last(update[2])},
+        "update": {"code": failed, "said": (complaint(said) or _last(said)) if failed else ""},
         "disk": _disk(parts.get("disk", "")),
         "locks": [line.split(maxsplit=2) for line in parts.get("locks", "").splitlines() if line.strip()],
         "interrupted": bool(parts.get("interrupted", "").strip()),

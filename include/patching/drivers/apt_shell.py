@@ -28,9 +28,9 @@ exec < /dev/null
 
 def checked(component: str, version: str) -> tuple[str, str]:
     """Give back a component and version that are what Debian allows; raises ValueError for anything else."""
-    if not _COMPONENT.match(component):
+    if not _COMPONENT.fullmatch(component):
         raise ValueError(f"{component!r} is no component: write name:arch")
-    if not _VERSION.match(version):
+    if not _VERSION.fullmatch(version):
         raise ValueError(f"{version!r} is no Debian version")
     return component, version
 
