@@ -28,10 +28,11 @@ IMAGES = Path(__file__).parents[2] / "docs/images"
 DAG = "patch__web-os-security"
 SMALL_DAG = f"""
 from airflow.sdk import DAG, task
+from airflow.sdk.exceptions import AirflowFailException
 with DAG("{DAG}", schedule=None, is_paused_upon_creation=False, tags=["patching"]):
     @task
     def report():
-        return None
+        raise AirflowFailException("held")
     report()
 """
 
@@ -60,7 +61,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
 
 
 def token(airflow: LocalAirflow, name: str) -> dict[str, str]:
-    answer = httpx.post(f"{airflow.url}/auth/token", json={"username": name, "password": name}, timeout=20)
+    answer = httpx.post(
+        f"{airflow.url}/auth/token", json={"username": name, "password": airflow.passwords[name]}, timeout=20
+    )
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
@@ -74,6 +77,9 @@ def run_path(airflow: LocalAirflow) -> str:
         time.sleep(0.5)
     asked = {"dag_run_id": RUN, "logical_date": None}
     httpx.post(f"{dag}/dagRuns", headers=headers, json=asked, timeout=20).raise_for_status()
+    while httpx.get(f"{dag}/dagRuns/{quote(RUN)}", headers=headers, timeout=20).json()["state"] != "failed":
+        assert time.monotonic() < deadline, "the run did not end within 60 s"
+        time.sleep(0.5)
     return f"{DAG}/{quote(RUN, safe='')}"
 
 
@@ -99,26 +105,26 @@ def test_run_page_has_a_patching_tab_that_shows_the_held_wave(airflow: LocalAirf
     with playwright.sync_playwright() as started:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
         browser = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page(viewport={"width": 1440, "height": 1000}, reduced_motion="reduce")
-        log_in(page, airflow.url)
+        page = browser.new_page(viewport={"width": 1440, "height": 1240}, reduced_motion="reduce")
+        log_in(page, airflow)
         page.goto(f"{airflow.url}/dags/{dag}/runs/{run}/plugin/patching")
         frame = page.frame_locator("iframe")
         expect(frame.locator(".state")).to_have_text("Held", timeout=30000)
         expect(frame.locator("h1")).to_contain_text("Waits for a person to resume or abort it")
         expect(frame.locator(".target")).to_have_count(12)
+        if os.environ.get("PATCHING_UPDATE_IMAGES"):
+            page.screenshot(path=str(IMAGES / "held-wave-in-airflow.png"))
         frame.locator(".target").first.click()
         expect(frame.locator(".panel .step-name").first).to_have_text("download")
         frame.locator(".panel .close").click()
-        if os.environ.get("PATCHING_UPDATE_IMAGES"):
-            page.screenshot(path=str(IMAGES / "held-wave-in-airflow.png"))
         page.goto(f"{airflow.url}/plugin/patching_overview")
         expect(page.frame_locator("iframe").locator(".rollout-line")).to_have_count(1, timeout=30000)
         browser.close()
 
 
-def log_in(page: Any, url: str) -> None:
-    page.goto(url)
+def log_in(page: Any, airflow: LocalAirflow) -> None:
+    page.goto(airflow.url)
     page.fill("input[name=username]", "admin")
-    page.fill("input[name=password]", "admin")
+    page.fill("input[name=password]", airflow.passwords["admin"])
     page.click("button[type=submit]")
     page.wait_for_url(lambda address: "login" not in address)

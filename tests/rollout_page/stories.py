@@ -247,17 +247,26 @@ class Story:
         self.write(K.MEASURED, f"measured:{wave}:errors", {"wave": wave, "check": "errors", "data": data})
         return self
 
-    def judged(self, wave: int, verdict: str, reason: str, treated: float, reference: float, p_value: float) -> Story:
+    def judged(
+        self,
+        wave: int,
+        verdict: str,
+        reason: str,
+        treated: float,
+        reference: float,
+        p_value: float,
+        requests: int = 9000,
+    ) -> Story:
         """Write a wave's verdict with its numbers."""
         numbers = {
-            "treated_errors": round(9000 * treated),
-            "treated_requests": 9000,
+            "treated_errors": round(requests * treated),
+            "treated_requests": requests,
             "reference_errors": round(60000 * reference),
             "reference_requests": 60000,
             "treated_share": treated,
             "reference_share": reference,
             "ratio": treated / reference,
-            "ratio_low": treated / reference * 0.92,
+            "ratio_low": treated / reference * (1 - 0.08 * (9000 / requests) ** 0.5),
             "ratio_high": None,
             "p_value": p_value,
             "alpha": 0.05,
@@ -273,19 +282,21 @@ class Story:
 
 
 GOOD = "errors: 1.02 % of 9 000 requests against 1.00 % of control: not worse (p = 0.44)"
-UNSURE = "errors: no data from web-05 and web-07 since 22:31: nobody knows whether they serve, and that is no pass"
+UNSURE = (
+    "errors: 1.33 % of 900 requests against 1.00 % of control: too few to tell chance from harm (p = 0.19), so no pass"
+)
 BAD = "errors: 3.9 % of 9 000 requests against 1.0 % of control, 3.9 times as many (at least 3.6 times; p < 0.0001)"
 
 
 def held(ledger: Ledger, clock: Moment, size: int) -> Story:
-    """Tell a rollout whose second wave is held: the canary was good, then metrics went silent."""
+    """Tell a rollout whose second wave is held: the canary was good, then there was too little traffic to tell."""
     story = Story(ledger, clock, size=size).opened().approved().begin_wave(1).patched(story_names(size, 1))
     story.measured(1, 0.0102).judged(1, "promote", GOOD, 0.0102, 0.01, 0.44).begin_wave(2)
     second = story.waves[2]
     story.patched(second[:-1], seconds=25.0 if size < 100 else 5.0)
     story.begin(second[-1])
     story.end(second[-1], Outcome.OFFLINE, "no connection: 10.20.0.8 port 22 timed out after 3 tries")
-    story.measured(2, 0.024).judged(2, "hold", UNSURE, 0.024, 0.01, 0.07)
+    story.measured(2, 0.0133).judged(2, "hold", UNSURE, 12 / 900, 0.01, 0.19, requests=900)
     story.state(RolloutState.HELD, f"wave 2: {UNSURE}")
     return story
 

@@ -49,7 +49,7 @@ def seen(story: Story, **more: Any) -> dict[str, Any]:
 def test_held_wave_says_that_it_waits_for_a_person_and_why(tmp_path: Path) -> None:
     view = view_of(tmp_path, held)
     assert view["rollout"]["state"] == "held"
-    assert view["sentence"].startswith("waits for a person to resume or abort it: wave 2: errors: no data from web-05")
+    assert view["sentence"].startswith("waits for a person to resume or abort it: wave 2: errors: 1.33 %")
     assert [wave["state"] for wave in view["waves"]] == ["promoted", "held", "ahead"]
     assert view["counts"] == {"applied": 7, "offline": 1, "pending": 4}
     assert view["next_steps"][0].startswith("Decide: resume or abort")
