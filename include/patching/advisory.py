@@ -36,13 +36,17 @@ class Advisory(Value):
 
 
 class Finding(Value):
-    """Advisory × target: one vulnerable component on one target, with the version that closes it."""
+    """Advisory × target: one vulnerable component on one target, with the version that closes it.
+
+    ``package`` is the name that the advisory uses; where it is the component's source, ``fixed`` is a source version.
+    """
 
     advisory: str
     target: str
     component: str
     installed: str
     fixed: str | None
+    package: str = ""
 
 
 class Priority(Value):

@@ -18,9 +18,10 @@ Installed = tuple[str, str, str | None, str | None]
 
 
 class Decision(NamedTuple):
-    """One advisory that applies to a component, and the version of that component (or its source) that closes it."""
+    """One advisory that applies to a component, the package it names, and the version of that which closes it."""
 
     advisory: str
+    package: str
     fixed: str | None
 
 
@@ -55,18 +56,25 @@ class _Matching:
             if decisions is None:
                 decisions = decided[key] = self._decide(ecosystem, component, installed)
             found += [
-                Finding(advisory=name, target=target, component=component, installed=installed.version, fixed=fixed)
-                for name, fixed in decisions
+                Finding(
+                    advisory=name,
+                    target=target,
+                    component=component,
+                    installed=installed.version,
+                    fixed=fixed,
+                    package=package,
+                )
+                for name, package, fixed in decisions
             ]
         return tuple(found)
 
     def _decide(self, ecosystem: str, component: str, installed: Component) -> tuple[Decision, ...]:
-        found: dict[str, str | None] = {}
+        found: dict[str, Decision] = {}
         for package, version in subjects(component, installed):
             for advisory, item in self.index.get(package, ()):
                 if same_ecosystem(item.ecosystem, ecosystem) and self._affects(advisory, item, version):
-                    found.setdefault(advisory, item.fixed)
-        return tuple(Decision(advisory, fixed) for advisory, fixed in found.items())
+                    found.setdefault(advisory, Decision(advisory, package, item.fixed))
+        return tuple(found.values())
 
     def _affects(self, advisory: str, item: AffectedRange, version: str) -> bool:
         try:

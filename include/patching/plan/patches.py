@@ -91,15 +91,17 @@ class _Case:
         return [offer for offer in offers if before is None or compare(self.ecosystem, offer.version, before) > 0]
 
     def closed_by(self, version: str) -> tuple[str, ...]:
-        """Advisories that a version closes; only where the component's versions are those of its source."""
-        if not comparable(self.snapshot.installed.get(self.component)):
-            return ()
+        """Advisories that a version closes; only where versions of the component and of the advisory compare."""
         closing = [
             item.advisory
             for item in self.findings
-            if item.fixed is not None and compare(self.ecosystem, version, item.fixed) >= 0
+            if item.fixed is not None and self.tells(item) and compare(self.ecosystem, version, item.fixed) >= 0
         ]
         return tuple(dict.fromkeys(closing))
+
+    def tells(self, finding: Finding) -> bool:
+        """Whether a version of the component tells if a finding is closed."""
+        return comparable(self.snapshot.installed.get(self.component), finding.package)
 
     def choose(self) -> Patch | None:
         pool = self._pool()
@@ -122,7 +124,7 @@ class _Case:
         )
 
     def _pool(self) -> list[Offer]:
-        """Offers to choose from: a security origin's; else the candidate, if it closes an advisory or all is wanted."""
+        """Offers to choose from: a security origin's; else the candidate if it closes one or all is wanted."""
         newer = self.newer()
         chosen = [offer for offer in newer if self._is_candidate(offer)]
         if "all" in self.rules.classes:
@@ -139,12 +141,16 @@ class _Case:
         return known is None or known == offer.version
 
     def unclosed(self, patch: Patch | None) -> list[Refusal]:
-        """Say of every finding that the chosen patch leaves open why it stays open."""
+        """Say of every finding that the chosen patch leaves open why it stays open.
+
+        Where versions do not compare, a patch may close it: the next snapshot's source version will tell.
+        """
         closed = set(patch.advisories) if patch is not None else set()
-        left = [item for item in self.findings if item.advisory not in closed]
-        if patch is not None and not comparable(self.snapshot.installed.get(self.component)):
-            return []  # nobody can tell from the version; the next snapshot's source version will
-        return [self._open(item) for item in left]
+        return [
+            self._open(item)
+            for item in self.findings
+            if item.advisory not in closed and (patch is None or self.tells(item))
+        ]
 
     def _open(self, finding: Finding) -> Refusal:
         said = f"{finding.component} {finding.installed}: {finding.advisory}"
@@ -167,9 +173,12 @@ class _Case:
         )
 
 
-def comparable(installed: Component | None) -> bool:
-    """Whether a component's versions are those of its source, rebuilds (``+b1``) apart, so that a fix can be told."""
-    if installed is None or installed.source_version is None:
+def comparable(installed: Component | None, package: str = "") -> bool:
+    """Whether a component's versions can be compared with those of the package that an advisory names.
+
+    They can where it names the component itself, and where the source has the same version, rebuilds (``+b1``) apart.
+    """
+    if installed is None or installed.source_version is None or (package and package != installed.source):
         return True
     return _REBUILD.sub("", installed.version) == installed.source_version
 
