@@ -1,21 +1,18 @@
 """MaintenanceWindowTimetable: a run when planning is due (``planAhead``) and a run when the window opens.
 
-The windows are computed by ``patching.plan.windows`` in the policy's own zone. Freezes do not move a run: its gates
+The moments are computed by ``patching.plan.moments`` in the policy's own zone. Freezes do not move a run: its gates
 say that they wait for the freeze.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 import pendulum
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 
-from patching.plan.windows import next_window, open_window
+from patching.plan.moments import next_run
 from patching.policy import Schedule
-
-LOOK_AHEAD = 64
 
 
 class MaintenanceWindowTimetable(Timetable):
@@ -30,7 +27,7 @@ class MaintenanceWindowTimetable(Timetable):
     @property
     def summary(self) -> str:
         """Say in a few words when runs begin."""
-        return "; ".join(f"{item.start} {self.schedule.timezone}" for item in self.schedule.windows)
+        return f"{', '.join(item.start for item in self.schedule.windows)} {self.schedule.timezone}"
 
     def serialize(self) -> dict[str, Any]:
         """Give what ``deserialize`` needs."""
@@ -48,32 +45,14 @@ class MaintenanceWindowTimetable(Timetable):
     def next_dagrun_info(
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
-        """Give the next moment: after a downtime at most the window that is open now, never the missed ones."""
-        now = pendulum.now("UTC")
-        after = restriction.earliest or now
-        if last_automated_data_interval is not None:
-            after = max(after, last_automated_data_interval.start)
-        if not restriction.catchup:
-            floor = open_window(self.schedule, now)
-            start = floor.opens if floor is not None and floor.closes is not None else now
-            after = max(after, pendulum.instance(start) - timedelta(seconds=1))
-        found = self.next_moment(after)
-        if found is None or (restriction.latest is not None and found > restriction.latest):
-            return None
-        moment = pendulum.instance(found)
-        return DagRunInfo(run_after=moment, data_interval=DataInterval.exact(moment))
-
-    def next_moment(self, after: datetime) -> datetime | None:
-        """Give the first planning or opening moment strictly after another moment."""
-        ahead = timedelta(seconds=self.schedule.plan_ahead)
-        moments, look = [], after
-        for _ in range(LOOK_AHEAD):
-            window = next_window(self.schedule, look)
-            if window is None:
-                break
-            moments += [window.opens] if window.opens > after else []
-            moments += [window.opens - ahead] if ahead and window.opens - ahead > after else []
-            look = window.opens
-            if moments and window.opens - ahead > min(moments):
-                break
-        return min(moments, default=None)
+        """Give the next moment: after a downtime at most the one that is under way, never the missed ones."""
+        last = last_automated_data_interval
+        found = next_run(
+            self.schedule,
+            pendulum.now("UTC"),
+            last=last and last.start,
+            earliest=restriction.earliest,
+            latest=restriction.latest,
+            catchup=restriction.catchup,
+        )
+        return None if found is None else DagRunInfo.exact(pendulum.instance(found))
