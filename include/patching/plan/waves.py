@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from patching.plan.document import PlannedWave
@@ -17,11 +17,13 @@ def plan_waves(
 ) -> tuple[PlannedWave, ...]:
     """Put every target into exactly one wave.
 
-    The canary takes ``count`` targets for each value of ``per`` (else in all, dealt over the failure domains), but
-    never the whole fleet while one could be left to compare with. Sizes are cumulative shares of all targets, percent
-    rounding down, at least one target a wave while any is left; the last wave takes the rest. Later waves take from
-    the domain of which the smallest share is done. Within a domain the most urgent (``ranks``, smaller first) go
-    first, equals by a hash of ``seed`` and name: neither chance nor always the same hosts. Empty waves are left out.
+    The canary takes ``count`` targets for each value of ``per`` (else in all), dealt over the failure domains by lot,
+    but never the whole fleet while one could be left to compare with. Sizes are cumulative shares of all targets,
+    percent rounding down, at least one target a wave while any is left; the last wave takes the rest. Later waves
+    spread over the domains by their size (Sainte-Laguë), so that every domain is about as far as the fleet, and within
+    a domain the most urgent (``ranks``, smaller first) go first. Urgency does not draw the canary: what is compared
+    must be alike. A lot is a hash of ``seed`` and name: no chance, and with another seed another draw.
+    Empty waves are left out.
     """
     deal = _Deal(rules.failure_domain, targets, seed, ranks or {})
     waves: list[PlannedWave] = []
@@ -41,56 +43,53 @@ def plan_waves(
 
 
 class _Deal:
-    """The targets that are left, in one stack for each failure domain."""
+    """The targets that are left, by failure domain."""
 
     def __init__(self, label: str | None, targets: Sequence[Target], seed: str, ranks: Mapping[str, int]) -> None:
         self.label = label
+        self.seed = seed
+        self.ranks = ranks
         self.total = self.left = len(targets)
-        self.stacks: dict[str, deque[Target]] = {}
-        for target in sorted(targets, key=lambda item: (ranks.get(item.name, 0), _shuffle(seed, item.name))):
-            self.stacks.setdefault(target.domain(label), deque()).append(target)
-        self.sizes = {domain: len(stack) for domain, stack in self.stacks.items()}
+        self.domains: dict[str, list[Target]] = {}
+        for target in sorted(targets, key=lambda item: self._lot(item.name)):
+            self.domains.setdefault(target.domain(label), []).append(target)
+        self.sizes = {domain: len(found) for domain, found in self.domains.items()}
         self.done: Counter[str] = Counter()
 
     def share(self, count: int) -> list[Target]:
-        """Take targets so that no domain is ahead of the others by more than one of its targets."""
-        return self._take(count, lambda domain: ((self.done[domain] + 1) / self.sizes[domain], domain))
+        """Take targets so that every domain is about as far as all of them together, the most urgent first."""
+        for found in self.domains.values():
+            found.sort(key=lambda target: (self.ranks.get(target.name, 0), self._lot(target.name)))
+        return self._take(self._order(lambda domain, number: (2 * number + 1) / self.sizes[domain])[:count])
 
     def canary(self, rule: Canary) -> list[Target]:
         """Take the canary, dealt over the domains: ``count`` in all, or for each value of ``per``."""
-        most = max(self.left - 1, 1)
-        if rule.per is None:
-            return self._take(min(rule.count, most), self._evenly)
-        order, seen = self._take(self.left, self._evenly), Counter[str]()
+        most, seen = max(self.left - 1, 1), Counter[str]()
         taken: list[Target] = []
-        for target in order:
+        for target in self._order(lambda _domain, number: number):
             value = target.domain(rule.per)
             if seen[value] < rule.count and len(taken) < most:
                 seen[value] += 1
                 taken.append(target)
-        chosen = {target.name for target in taken}
-        for target in reversed([item for item in order if item.name not in chosen]):
-            self._put_back(target)
+        return self._take(taken)
+
+    def _order(self, key: Callable[[str, int], float]) -> list[Target]:
+        """Order what is left by a key of the domain and of how many of it come before; equal keys by lot."""
+        keyed = [
+            (key(domain, self.done[domain] + number), lot, number, target)
+            for domain, found in self.domains.items()
+            for lot in (self._lot(domain),)
+            for number, target in enumerate(found)
+        ]
+        return [item[-1] for item in sorted(keyed, key=lambda item: item[:3])]
+
+    def _take(self, taken: list[Target]) -> list[Target]:
+        names = {target.name for target in taken}
+        for domain, found in self.domains.items():
+            self.domains[domain] = [target for target in found if target.name not in names]
+            self.done[domain] += len(found) - len(self.domains[domain])
+        self.left -= len(taken)
         return taken
 
-    def _evenly(self, domain: str) -> tuple[float, str]:
-        return self.done[domain], domain
-
-    def _put_back(self, target: Target) -> None:
-        domain = target.domain(self.label)
-        self.stacks[domain].appendleft(target)
-        self.done[domain] -= 1
-        self.left += 1
-
-    def _take(self, count: int, order: Callable[[str], tuple[float, str]]) -> list[Target]:
-        taken: list[Target] = []
-        while len(taken) < count and self.left:
-            domain = min((name for name, stack in self.stacks.items() if stack), key=order)
-            taken.append(self.stacks[domain].popleft())
-            self.done[domain] += 1
-            self.left -= 1
-        return taken
-
-
-def _shuffle(seed: str, name: str) -> str:
-    return hashlib.sha256(f"{seed}\x1f{name}".encode()).hexdigest()
+    def _lot(self, name: str) -> str:
+        return hashlib.sha256(f"{self.seed}\x1f{name}".encode()).hexdigest()
