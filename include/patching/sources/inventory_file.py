@@ -119,7 +119,7 @@ class InventoryFile:
 
     def _ansible(self, document: Mapping[str, Any]) -> Iterator[tuple[str, Target]]:
         groups, meta = Groups(str(self.path)), document.get("_meta")
-        listed = meta is not None or any(_is_listed(body) for body in document.values())
+        listed = meta is not None or (self.path.suffix == ".json" and any(map(_is_listed, document.values())))
         for name, body in document.items():
             if name != "_meta":
                 (groups.add_listed if listed else groups.add_yaml)(name, body)

@@ -53,7 +53,7 @@ def _refuse_duplicates(node: MappingNode) -> None:
 
 
 def _text(_loader: _InventoryLoader, node: ScalarNode) -> str | None:
-    if node.style is not None:
+    if node.style:  # quoted, or a block: text as it is; the C loader calls plain ones ""
         return str(node.value)
     return None if node.value in _NOTHING else _TRUTH.get(node.value, str(node.value))
 
