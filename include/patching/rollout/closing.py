@@ -121,6 +121,9 @@ def colour(site: Site, row: RolloutRow, plan: Plan | None, run_id: str) -> tuple
         return True, f"planned: {len(plan.targets)} to patch in {len(plan.waves)} waves, plan {plan.digest[:12]}"
     rows = site.ledger.targets(row.id)
     applied = sum(item.outcome is Outcome.APPLIED for item in rows)
+    if row.state in (RolloutState.PLANNED, RolloutState.AWAITING_APPROVAL):
+        asked_ahead = request is not None and request.scheduled
+        return asked_ahead, f"not approved: plan {plan.digest[:12]} waits for {plan.approval_required} approvals"
     if row.state is RolloutState.RUNNING:
         return False, f"interrupted: {applied} of {len(rows)} applied; the next run goes on with the rest"
     said = row.waits_for or row.reason

@@ -115,10 +115,11 @@ class UndoOperator(RolloutOperator):
         return self.show(context, summary.sentence, skipped=summary.skipped, bad=summary.bad)
 
     def _later_waves(self, site: Any, rollout: str, context: Any, sentence: str) -> None:
-        """Show the later waves as skipped at once where the rollout does not go on: the ledger would refuse them."""
+        """Show the later waves as skipped at once where this one stopped the rollout: the ledger would refuse them."""
         from patching.rollout.gates import promoted
 
-        if self.wave is None or promoted(site, rollout, self.wave):
+        started = site.ledger.find(rollout, f"wave-started:{self.wave}") is not None
+        if self.wave is None or not started or promoted(site, rollout, self.wave):
             return
         later = [name for name in waves_of(self.dag) if int(name.rpartition("_")[2]) > self.wave]
         context["ti"].xcom_push(key="sentence", value=sentence)

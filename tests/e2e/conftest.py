@@ -1,0 +1,178 @@
+"""One lab of real hosts and one real Airflow for the whole test run; every test works on hosts of its own."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.stage import USERS, Stage
+from lab import Lab
+from patching.cli.airflow_api import AirflowApi, AirflowApiError
+from patching.ledger.store import open_ledger
+from patching_airflow.local import LocalAirflow
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "tests" / "demo" / "policies" / "shopfront-security.yaml"
+SETTLED = 4.0
+
+
+def free_port() -> int:
+    """Find a port of the loopback that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Run:
+    """One DAG run of one policy, seen from outside: REST, the ledger, and the hosts themselves."""
+
+    world: World
+    policy: str
+    run_id: str
+    dag_id: str
+
+    def state(self) -> str:
+        return str(self.world.admin.run(self.dag_id, self.run_id)["state"])
+
+    def view(self) -> dict[str, Any]:
+        return dict(self.world.admin.get(f"/patching/api/run/{self.dag_id}/{self.run_id}"))
+
+    def note(self) -> str:
+        return str(self.world.admin.run(self.dag_id, self.run_id).get("note") or "")
+
+    def tasks(self) -> dict[str, str | None]:
+        return {item["task_id"]: item["state"] for item in self.world.admin.task_instances(self.dag_id, self.run_id)}
+
+    def until(self, what: str, true: Callable[[], Any], within: float) -> Any:
+        """Wait for something; on failure the run's tasks and its view say where it stood."""
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                found = true()
+            except AirflowApiError as error:
+                found = None
+                if not error.retryable:
+                    raise
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what}: not within {within:.0f} s; {self.tasks()}; {self.view().get('headline')}")
+            time.sleep(0.3)
+
+    def task_is(self, task: str, *states: str, within: float = 120) -> str:
+        return str(self.until(f"{task} is {states}", lambda: self._in(task, states), within))
+
+    def _in(self, task: str, states: tuple[str, ...]) -> str | None:
+        found = self.tasks().get(task)
+        return found if found in states else None
+
+    def ends(self, within: float = 240) -> str:
+        return str(self.until("the run ends", lambda: self.state() in ("success", "failed") and self.state(), within))
+
+    def mark(self, task: str, state: str) -> None:
+        self.world.admin.set_task_state(self.dag_id, self.run_id, task, state)
+
+    def clear(self, *tasks: str) -> None:
+        self.world.admin.clear(self.dag_id, self.run_id, list(tasks))
+
+    def answer(self, name: str, task: str, option: str = "Approve") -> None:
+        """Let a person answer, once the question has stood for a moment."""
+        self.task_is(task, "awaiting_input")
+        time.sleep(SETTLED)  # Airflow loses an answer that comes in the first second after the question
+        self.world.people[name].answer(self.dag_id, self.run_id, task, option, "seen")
+
+
+class World:
+    """The lab, its policies, and an Airflow that carries them out."""
+
+    def __init__(self, lab: Lab, folder: Path, ledger_url: str | None = None) -> None:
+        self.lab = lab
+        self.stage = Stage.make(folder, lab, ledger_url)
+        self.settings: dict[str, str] = {**self.stage.settings(), "AIRFLOW__PATCHING__LEASE_TTL": "6"}
+        self.airflow = self.make_airflow(folder / "airflow")
+
+    def make_airflow(self, home: Path) -> LocalAirflow:
+        return LocalAirflow(home, ROOT / "dags", USERS, self.settings, port=free_port())
+
+    def start(self) -> None:
+        self.airflow.start()
+        passwords = self.airflow.passwords
+        self.admin = AirflowApi(self.airflow.url, user="admin", password=passwords["admin"])
+        self.people = {
+            name: AirflowApi(self.airflow.url, user=name, password=passwords[name])
+            for name in ("alice", "bob", "carol")
+        }
+        self.ledger = open_ledger(self.stage.ledger_url)
+
+    def policy(self, name: str, hosts: list[str], *edits: tuple[str, str]) -> Path:
+        """Write a policy for some hosts: no approval, canary of one, short soaks; ``edits`` replace texts of it."""
+        text = TEMPLATE.read_text().replace("name: shopfront-security", f"name: {name}")
+        self.inventory(name, hosts)
+        for old, new in (
+            ("inventory: lab", f"inventory: {name}"),
+            ("approval: {required: 2, approvers: [alice, bob]}", "approval: {required: 0}"),
+            ("{canary: {count: 1, per: az}, soak: 15s}", "{canary: {count: 1}, soak: 8s}"),
+            ("      - {size: 50%, soak: 8s}\n", ""),
+            ("{size: 100%, soak: 5s}", "{size: 100%, soak: 2s}"),
+            ("maxUnavailable: 50%", "maxUnavailable: 100%"),
+            *edits,
+        ):
+            assert old in text, f"the template has no {old!r}"
+            text = text.replace(old, new)
+        path = self.stage.policies / f"{name}.yaml"
+        path.write_text(text)
+        return path
+
+    def inventory(self, name: str, hosts: list[str], **changes: Any) -> None:
+        """Write an inventory with some of the lab's hosts; ``changes`` replace variables of every host."""
+        whole = json.loads(Path(self.lab.about["inventory"]).read_text())
+        variables = {host: {**whole["_meta"]["hostvars"][host], **changes} for host in hosts}
+        document = {"_meta": {"hostvars": variables}, "web": {"hosts": hosts}}
+        (self.stage.policies / "inventories" / f"{name}.json").write_text(json.dumps(document))
+
+    def trigger(self, policy: str, **conf: Any) -> Run:
+        """Trigger a policy as soon as Airflow has parsed it."""
+        dag_id = conf.pop("dag_id", f"patch__{policy}")
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return Run(self, policy, self.admin.trigger(dag_id, conf), dag_id)
+            except AirflowApiError as error:
+                if error.status != 404 or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    def markers(self, host: str) -> list[str]:
+        """Give the step ids whose payload really began on a host, one for every time."""
+        told = self.lab.run(host, ["sh", "-c", "cat /var/lib/patching/markers.log 2>/dev/null || true"]).stdout
+        return [line.split()[0] for line in told.splitlines() if line.strip()]
+
+    def twice(self, hosts: list[str]) -> list[str]:
+        marks = [mark for host in hosts for mark in self.markers(host)]
+        return [mark for mark in set(marks) if marks.count(mark) > 1]
+
+    def versions(self, hosts: list[str]) -> dict[str, str]:
+        return {host: self.lab.versions(host)["shopfront"] for host in hosts}
+
+
+@pytest.fixture(scope="session")
+def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The world of the end-to-end tests, with the good release published."""
+    lab.repository.replace({})
+    lab.restore()
+    made = World(lab, tmp_path_factory.mktemp("world"))
+    lab.publish("v2")
+    made.stage.sync_advisories()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.airflow.stop()
