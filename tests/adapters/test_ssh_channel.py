@@ -69,6 +69,8 @@ def new_id() -> str:
 
 def markers(state: Path, step_id: str) -> int:
     """How often a payload really began."""
+    if not (state / "markers.log").exists():
+        return 0
     return [line.split()[0] for line in (state / "markers.log").read_text().splitlines()].count(step_id)
 
 
@@ -158,7 +160,7 @@ async def test_a_connection_cut_in_mid_step_loses_nothing(
     step, step_id = act(script), new_id()
     handle = await session.start(step_id, step)
     waiting = asyncio.create_task(session.wait(handle, step))
-    await until(lambda: (state / "steps" / step_id / "started").exists())
+    await until(lambda: markers(state, step_id) == 1)
     assert server.cut_sessions() >= 1
     assert (await session.look(step_id, step)).attach is Attach.RUNNING
     await release(gate)
@@ -177,7 +179,7 @@ async def test_a_server_restarted_in_mid_step_loses_nothing(state: Path, tmp_pat
     step, step_id = act(script), new_id()
     handle = await session.start(step_id, step)
     waiting = asyncio.create_task(session.wait(handle, step))
-    await until(lambda: (state / "steps" / step_id / "started").exists())
+    await until(lambda: markers(state, step_id) == 1)
     sshd.cut_sessions()
     sshd.stop()
     await release(gate)
@@ -221,7 +223,7 @@ async def test_cancel_kills_a_payload_that_ignores_term(session: SshSession, sta
 
     step, step_id = act("trap '' TERM; while :; do sleep 1; done"), new_id()
     await session.start(step_id, step)
-    await until(lambda: (state / "steps" / step_id / "started").exists())
+    await until(lambda: markers(state, step_id) == 1)
     subprocess.run(["sh"], input=cancel_program(JobPaths(step_id, str(state)), grace=1.0), text=True, check=True)
     after = await session.look(step_id, step)
     assert after.reply is not None
@@ -254,7 +256,7 @@ async def test_a_killed_payload_has_its_signal_as_exit_code(session: SshSession,
 async def test_runner_and_payload_killed_is_lost_never_success(session: SshSession, state: Path) -> None:
     step, step_id = act("sleep 300"), new_id()
     handle = await session.start(step_id, step)
-    await until(lambda: (state / "steps" / step_id / "started").exists())
+    await until(lambda: markers(state, step_id) == 1)
     os.kill(int(recorded(state, step_id, "runner", "pid")), signal.SIGKILL)
     os.killpg(int(recorded(state, step_id, "started", "pid")), signal.SIGKILL)
     progress = await session.wait(handle, step)
@@ -269,7 +271,7 @@ async def test_a_payload_that_outlives_its_runner_is_waited_for_and_then_lost(
     script, gate = fifo(tmp_path)
     step, step_id = act(script), new_id()
     handle = await session.start(step_id, step)
-    await until(lambda: (state / "steps" / step_id / "started").exists())
+    await until(lambda: markers(state, step_id) == 1)
     os.kill(int(recorded(state, step_id, "runner", "pid")), signal.SIGKILL)
     assert (await session.look(step_id, step)).attach is Attach.RUNNING
     waiting = asyncio.create_task(session.wait(handle, step))
@@ -281,7 +283,7 @@ async def test_another_boot_id_means_rebooted_or_absent(session: SshSession, sta
     step, step_id = act("sleep 300", if_interrupted=IfInterrupted.SUCCESS, expects_reboot=True), new_id()
     handle = await session.start(step_id, step)
     directory = state / "steps" / step_id
-    await until(lambda: (directory / "started").exists())
+    await until(lambda: markers(state, step_id) == 1)
     os.kill(int(recorded(state, step_id, "runner", "pid")), signal.SIGKILL)
     os.killpg(int(recorded(state, step_id, "started", "pid")), signal.SIGKILL)
     (directory / "boot").write_text("00000000-0000-0000-0000-000000000000\n")
@@ -314,7 +316,7 @@ async def test_one_acting_step_at_a_time_on_a_host(session: SshSession, state: P
     first, second = new_id(), new_id()
     slow, quick = act(script), act("true")
     slow_handle = await session.start(first, slow)
-    await until(lambda: (state / "steps" / first / "started").exists())
+    await until(lambda: markers(state, first) == 1)
     quick_handle = await session.start(second, quick)
     await until(lambda: (state / "steps" / second / "runner").exists())
     assert (await session.look(second, quick)).attach is Attach.RUNNING
@@ -330,7 +332,7 @@ async def test_a_step_cancelled_while_it_waits_for_its_turn_never_runs(
     script, gate = fifo(tmp_path)
     first, second = new_id(), new_id()
     handle = await session.start(first, act(script))
-    await until(lambda: (state / "steps" / first / "started").exists())
+    await until(lambda: markers(state, first) == 1)
     waiting = await session.start(second, act("true"))
     await until(lambda: (state / "steps" / second / "runner").exists())
     await session.cancel(waiting)
@@ -465,3 +467,27 @@ async def test_a_script_that_breaks_out_of_the_frame_is_refused_and_runs_nothing
     reply = await session.read(act(f"touch {quote(str(touched))}\nif true; then"))
     assert reply.exit_code == 2
     assert not touched.exists()
+
+
+async def test_a_reading_step_after_a_cut_is_begun_again(server: OpenSsh, session: SshSession) -> None:
+    server.cut_sessions()
+    assert (await session.read(act("echo again"))).stdout == "again\n"
+
+
+async def test_a_login_refused_after_one_that_was_let_in_is_offline_and_waited_for(state: Path, tmp_path: Path) -> None:
+    """A host that boots refuses logins for a while."""
+    sshd = OpenSsh(tmp_path / "own")
+    sshd.start()
+    session = await SshChannel(sshd.connection(), state_dir=str(state)).open(sshd.target())
+    allowed = (tmp_path / "own" / "authorized_keys").read_text()
+    (tmp_path / "own" / "authorized_keys").write_text("")
+    sshd.cut_sessions()
+    with pytest.raises(TargetOffline, match="booting"):
+        await session.read(act("true"))
+    step = act("true")
+    starting = asyncio.create_task(session.start(new_id(), step))
+    (tmp_path / "own" / "authorized_keys").write_text(allowed)
+    handle = await starting
+    assert (await session.wait(handle, step)).attach is Attach.ENDED
+    await session.close()
+    sshd.stop()

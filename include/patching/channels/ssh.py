@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import signal
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TypeVar
-
-import asyncssh
 
 from patching.change import Phase, Reply, Step
 from patching.channels.attach import attach
@@ -20,7 +14,6 @@ from patching.channels.remote_job import (
     JobPaths,
     Look,
     cancel_program,
-    framed,
     look_program,
     parse_look,
     remote_command,
@@ -28,25 +21,13 @@ from patching.channels.remote_job import (
     wait_program,
 )
 from patching.channels.ssh_login import DEFAULT_PORT, Address, Link, log_in
+from patching.channels.ssh_wire import DIAL_DEADLINE, Ran, SshWire
 from patching.errors import ChannelError, ConnectionMissing, LoginRefused, TargetOffline
 from patching.sources.base import Connection, ConnectionSource
 from patching.target import Member, Target
 
 READ_CAP = 8 * 1024 * 1024
 CONTROL_DEADLINE = 60.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Ran:
-    """The end of one remote command; ``exit_code`` None = the end was not seen."""
-
-    exit_code: int | None
-    stdout: bytes
-    stderr: bytes
-    truncated: bool
 
 
 class SshChannel:
@@ -127,22 +108,23 @@ class SshSession:
     def __init__(self, channel: SshChannel, target: Target) -> None:
         self.channel = channel
         self.target = target
-        self._links: dict[str, Link] = {}
+        self._wire = SshWire(target.name, self._dial, channel.read_cap)
 
     async def connect(self, deadline: float) -> None:
         """Open the connection to the target's first member; raises ChannelError."""
-        await self._link(self.target.members[0], deadline)
+        await self._wire.link(self.target.members[0], deadline)
 
     async def read(self, step: Step) -> Reply:
-        """Run a reading step at once; a lost connection is opened anew and the reading begun again.
+        """Run a reading step at once; a lost connection is opened anew and the reading begun again, once.
 
         Raises ChannelError; a reading step over its deadline has exit code 124.
         """
         member = self._member(step.member)
         command = remote_command(sudo=self._sudo(member, bool(step.call.get("sudo"))), seconds=step.deadline)
-        ran = await self._persist(
-            member, step.deadline + 10.0, lambda link, _: self._run(link, command, str(step.call["script"]))
-        )
+        try:
+            ran = await self._wire.run(await self._wire.link(member, DIAL_DEADLINE), command, str(step.call["script"]))
+        except TargetOffline:
+            ran = await self._wire.run(await self._wire.link(member, DIAL_DEADLINE), command, str(step.call["script"]))
         return Reply(
             step=step.name,
             exit_code=ran.exit_code,
@@ -176,11 +158,11 @@ class SshSession:
 
         async def once(link: Link, left: float) -> Look:
             command = self._control(member, left + 15.0)
-            return self._understood(await self._run(link, command, wait_program(paths, left)), member)
+            return self._understood(await self._wire.run(link, command, wait_program(paths, left)), member)
 
         while True:
             left = end - asyncio.get_running_loop().time()
-            look = await self._persist(member, max(left, CONTROL_DEADLINE if left <= 0 else 1.0), once)
+            look = await self._wire.persist(member, max(left, CONTROL_DEADLINE if left <= 0 else 1.0), once)
             progress = self._progress(look, step)
             if progress.attach is not Attach.RUNNING or end <= asyncio.get_running_loop().time():
                 await self._log_in_anew_after(step)
@@ -205,9 +187,10 @@ class SshSession:
 
     async def close(self) -> None:
         """Close the connection; started steps go on."""
-        for link in self._links.values():
-            await link.close()
-        self._links.clear()
+        await self._wire.close()
+
+    async def _dial(self, member: Member, deadline: float) -> Link:
+        return await self.channel.dial(self.channel.address(self.target, member), deadline)
 
     def _paths(self, step_id: str) -> JobPaths:
         return JobPaths(step_id, self.channel.state_dir)
@@ -228,10 +211,10 @@ class SshSession:
 
     async def _look(self, member: Member, program: str) -> Look:
         command = self._control(member, CONTROL_DEADLINE)
-        ran = await self._persist(member, CONTROL_DEADLINE, lambda link, _: self._run(link, command, program))
+        ran = await self._wire.persist(member, CONTROL_DEADLINE, lambda link, _: self._wire.run(link, command, program))
         return self._understood(ran, member)
 
-    def _understood(self, ran: _Ran, member: Member) -> Look:
+    def _understood(self, ran: Ran, member: Member) -> Look:
         look = parse_look(ran.stdout)
         if look is not None:
             return look
@@ -258,64 +241,3 @@ class SshSession:
             truncated=max(len(look.stdout), len(look.stderr)) >= cap,
         )
         return Progress(attach=found, reply=reply, boot_id=look.boot_id)
-
-    async def _link(self, member: Member, deadline: float) -> Link:
-        link = self._links.get(member.role)
-        if link is None or link.closed:
-            link = await self.channel.dial(self.channel.address(self.target, member), deadline)
-            self._links[member.role] = link
-        return link
-
-    async def _persist(self, member: Member, seconds: float, work: Callable[[Link, float], Awaitable[T]]) -> T:
-        """Do work over the connection; where it is lost, connect again with growing pauses until ``seconds`` passed.
-
-        A changed host key ends it at once; a refused login does not when we were logged in before (it is booting).
-        """
-        loop = asyncio.get_running_loop()
-        end, pause = loop.time() + seconds, FIRST_PAUSE
-        while True:
-            left = end - loop.time()
-            try:
-                link = await self._link(member, max(1.0, min(left, 30.0)))
-                return await work(link, max(1.0, end - loop.time()))
-            except (TargetOffline, LoginRefused):
-                if end - loop.time() <= pause:
-                    raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
-
-    async def _run(self, link: Link, command: str, program: str) -> _Ran:
-        """Run one program; raises TargetOffline when the connection breaks before its end is seen."""
-        try:
-            process: asyncssh.SSHClientProcess[bytes] = await link.connection.create_process(command, encoding=None)
-            async with process:
-                process.stdin.write(framed(program).encode())
-                process.stdin.write_eof()
-                (out, cut), (err, cut_too) = await asyncio.gather(
-                    self._collect(process.stdout), self._collect(process.stderr)
-                )
-                await process.wait_closed()
-        except (OSError, asyncssh.Error) as error:
-            await link.close()
-            raise TargetOffline(f"the connection to {self.target.name} broke: {error}") from None
-        if process.exit_status is None:
-            await link.close()
-            raise TargetOffline(f"the connection to {self.target.name} broke before the end of a command was seen")
-        return _Ran(_code(process), out, err, cut or cut_too)
-
-    async def _collect(self, stream: asyncssh.SSHReader[bytes]) -> tuple[bytes, bool]:
-        """Read a stream to its end and keep at most ``read_cap`` bytes."""
-        kept, size = [], 0
-        while chunk := await stream.read(65536):
-            if size < self.channel.read_cap:
-                kept.append(chunk[: self.channel.read_cap - size])
-            size += len(chunk)
-        return b"".join(kept), size > self.channel.read_cap
-
-
-def _code(process: asyncssh.SSHClientProcess[bytes]) -> int | None:
-    """Give the exit code as a shell would: 128 + number for a signal."""
-    if process.exit_signal is None:
-        return process.exit_status
-    name = f"SIG{process.exit_signal[0]}"
-    return 128 + signal.Signals[name].value if name in signal.Signals.__members__ else None

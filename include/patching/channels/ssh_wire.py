@@ -1,0 +1,116 @@
+"""The connections of one SSH session: opened anew when they break, and programs run over them to a seen end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import asyncssh
+
+from patching.channels.remote_job import framed
+from patching.channels.ssh_login import Link
+from patching.errors import LoginRefused, TargetOffline
+from patching.target import Member
+
+DIAL_DEADLINE = 15.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+
+T = TypeVar("T")
+Dial = Callable[[Member, float], Awaitable[Link]]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """The end of one remote command; ``exit_code`` None = ended by a signal that has no number here."""
+
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+    truncated: bool
+
+
+class SshWire:
+    """One connection to each member that was asked for; ``cap`` bounds what is kept of a command's output."""
+
+    def __init__(self, target: str, dial: Dial, cap: int) -> None:
+        self._target = target
+        self._dial = dial
+        self._cap = cap
+        self._links: dict[str, Link] = {}
+        self._let_in: set[str] = set()
+
+    async def close(self) -> None:
+        """Close every connection; the next use opens anew."""
+        for link in self._links.values():
+            await link.close()
+        self._links.clear()
+
+    async def link(self, member: Member, deadline: float) -> Link:
+        """Give the open connection, or open it anew; a host that let us in before and refuses now is booting."""
+        link = self._links.get(member.role)
+        if link is None or link.closed:
+            try:
+                link = await self._dial(member, deadline)
+            except LoginRefused as error:
+                if member.role in self._let_in:
+                    raise TargetOffline(f"{error} (it let us in before: it may be booting)") from None
+                raise
+            self._links[member.role] = link
+            self._let_in.add(member.role)
+        return link
+
+    async def persist(self, member: Member, seconds: float, work: Callable[[Link, float], Awaitable[T]]) -> T:
+        """Do work over the connection; where it is lost, connect again with growing pauses until ``seconds`` passed.
+
+        A changed host key ends it at once.
+        """
+        loop = asyncio.get_running_loop()
+        end, pause = loop.time() + seconds, FIRST_PAUSE
+        while True:
+            try:
+                link = await self.link(member, max(1.0, min(end - loop.time(), DIAL_DEADLINE)))
+                return await work(link, max(1.0, end - loop.time()))
+            except TargetOffline:
+                if end - loop.time() <= pause:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def run(self, link: Link, command: str, program: str) -> Ran:
+        """Run one program; raises TargetOffline when the connection breaks before its end is seen."""
+        try:
+            process: asyncssh.SSHClientProcess[bytes] = await link.connection.create_process(command, encoding=None)
+            async with process:
+                process.stdin.write(framed(program).encode())
+                process.stdin.write_eof()
+                (out, cut), (err, cut_too) = await asyncio.gather(
+                    self._collect(process.stdout), self._collect(process.stderr)
+                )
+                await process.wait_closed()
+        except (OSError, asyncssh.Error) as error:
+            await link.close()
+            raise TargetOffline(f"the connection to {self._target} broke: {error}") from None
+        if process.exit_status is None:
+            await link.close()
+            raise TargetOffline(f"the connection to {self._target} broke before the end of a command was seen")
+        return Ran(_code(process), out, err, cut or cut_too)
+
+    async def _collect(self, stream: asyncssh.SSHReader[bytes]) -> tuple[bytes, bool]:
+        """Read a stream to its end and keep at most ``read_cap`` bytes."""
+        kept, size = [], 0
+        while chunk := await stream.read(65536):
+            if size < self._cap:
+                kept.append(chunk[: self._cap - size])
+            size += len(chunk)
+        return b"".join(kept), size > self._cap
+
+
+def _code(process: asyncssh.SSHClientProcess[bytes]) -> int | None:
+    """Give the exit code as a shell would: 128 + number for a signal."""
+    if process.exit_signal is None:
+        return process.exit_status
+    name = f"SIG{process.exit_signal[0]}"
+    return 128 + signal.Signals[name].value if name in signal.Signals.__members__ else None
