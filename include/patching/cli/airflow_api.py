@@ -33,9 +33,9 @@ class AirflowApi:
         self._client.headers["Authorization"] = f"Bearer {token or self._login(user, password)}"
 
     @classmethod
-    def from_environment(cls) -> AirflowApi:
-        """Log in with PATCHING_URL and PATCHING_TOKEN, or PATCHING_USER and PATCHING_PASSWORD."""
-        url = os.environ.get("PATCHING_URL", DEFAULT_URL)
+    def from_environment(cls, url: str = "") -> AirflowApi:
+        """Log in with PATCHING_TOKEN, or PATCHING_USER and PATCHING_PASSWORD, at ``url``, else at PATCHING_URL."""
+        url = url or os.environ.get("PATCHING_URL", DEFAULT_URL)
         token, user = os.environ.get("PATCHING_TOKEN", ""), os.environ.get("PATCHING_USER", "")
         if not token and not user:
             raise AirflowApiError(
