@@ -113,38 +113,43 @@ def _ratio(numbers: Document) -> str:
 def _targets(targets: Sequence[Document]) -> list[str]:
     if not targets:
         return []
+    kinds = sorted({_changes(target["changes"]) for target in targets})
+    alike = len(kinds) == 1
+    lines = ["## Targets", ""]
+    lines += [f"Planned for all of them: {_text(kinds[0])}", ""] if alike else []
     if len(targets) <= SMALL:
-        return ["## Targets", "", *_target_table(targets), ""]
-    groups: dict[tuple[str, ...], list[Document]] = defaultdict(list)
-    for target in targets:
-        groups[(str(target["wave"]), _result(target), _changes(target["changes"]))].append(target)
-    lines = ["## Targets", "", "| wave | result | number | targets | planned change |", "|---|---|---|---|---|"]
-    for (wave, result, changes), members in sorted(groups.items(), key=lambda item: (int(item[0][0]), item[0])):
-        lines.append(_row(wave, result, len(members), ", ".join(_short([m["target"] for m in members])), changes))
+        return [*lines, *_target_table(targets, alike=alike), ""]
+    lines += _group_table(targets, alike=alike)
     troubled = [target for target in targets if _troubled(target)]
     if troubled:
-        lines += ["", f"### Not as planned: {len(troubled)}", "", *_target_table(troubled[:MOST_ROWS])]
+        lines += ["", f"### Not as planned: {len(troubled)}", "", *_target_table(troubled[:MOST_ROWS], alike=alike)]
         if len(troubled) > MOST_ROWS:
             lines += ["", f"… and {len(troubled) - MOST_ROWS} more, all of them in the JSON form."]
     return [*lines, ""]
 
 
-def _target_table(targets: Sequence[Document]) -> list[str]:
-    lines = ["| target | wave | result | planned change | began | ended | why |", "|---|---|---|---|---|---|---|"]
+def _group_table(targets: Sequence[Document], *, alike: bool) -> list[str]:
+    groups: dict[tuple[int, str, str], list[str]] = defaultdict(list)
+    for target in targets:
+        groups[(target["wave"], _result(target), _changes(target["changes"]))].append(target["target"])
+    lines = _head("wave", "result", "number", "targets", *([] if alike else ["planned change"]))
+    for (wave, result, changes), members in sorted(groups.items()):
+        lines.append(_row(wave, result, len(members), ", ".join(_short(members)), *([] if alike else [changes])))
+    return lines
+
+
+def _target_table(targets: Sequence[Document], *, alike: bool) -> list[str]:
+    lines = _head("target", "wave", "result", *([] if alike else ["planned change"]), "began", "ended", "why")
     for target in targets:
         why = "; undo: ".join(part for part in (target["reason"], target["undo_reason"]) if part) or target["waits_for"]
-        lines.append(
-            _row(
-                target["target"],
-                target["wave"],
-                _result(target),
-                _changes(target["changes"]),
-                _when(target["began_at"]),
-                _when(target["ended_at"]),
-                why,
-            )
-        )
+        cells = [target["target"], target["wave"], _result(target)]
+        cells += [] if alike else [_changes(target["changes"])]
+        lines.append(_row(*cells, _when(target["began_at"]), _when(target["ended_at"]), why))
     return lines
+
+
+def _head(*titles: str) -> list[str]:
+    return [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
 
 
 def _result(target: Document) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from patching.change import Outcome, Patch
+from patching.change import Outcome, Patch, TargetState
 from patching.ledger.base import RolloutRow, TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.plan.document import Exclusion, Plan
@@ -140,7 +140,7 @@ def make_report(
         next_steps=tuple(next_steps(row, rows, [item.target for item in quarantined])),
         waves=_waves(entries, plan),
         targets=tuple(_target(item, plan, reasons) for item in rows),
-        carried_over=tuple(item.target for item in rows if item.outcome in (None, Outcome.SUPERSEDED)),
+        carried_over=tuple(item.target for item in rows if _not_begun(item)),
         exclusions=plan.exclusions if plan else (),
         quarantined=quarantined,
         power=tuple(f"wave {item.wave}, {item.check}: {item.statement}" for item in plan.power) if plan else (),
@@ -148,6 +148,12 @@ def make_report(
         last_entry=entries[-1].seq if entries else 0,
         last_hash=entries[-1].hash if entries else "",
     )
+
+
+def _not_begun(row: TargetRow) -> bool:
+    if row.outcome is Outcome.SUPERSEDED:
+        return True
+    return row.outcome is None and row.state in (TargetState.PENDING, TargetState.WAITING)
 
 
 def change_text(patch: Patch) -> str:

@@ -1,0 +1,110 @@
+"""Status text: rollouts for a terminal, from the API's documents; pure, and safe to print whatever hosts are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from patching.value import JsonValue
+
+SMALL = 30
+"""Up to this many targets all are shown; of larger fleets only those that do something or went wrong."""
+
+MOST_TARGETS = 40
+QUIET = frozenset({"applied", "nothing_to_do", "pending"})
+
+Document = Mapping[str, JsonValue]
+
+
+def rollouts_text(listed: Document, *, every: bool = False) -> str:
+    """Write a list of rollouts, one paragraph each: where it stands and what it waits for."""
+    lines = _stopped(listed.get("stop_switch"))
+    if not listed["rollouts"]:
+        return "\n".join([*lines, "no rollout yet" if every else "no open rollout; --all lists the ended ones too"])
+    for item in listed["rollouts"]:
+        state = str(item["state"]).upper() if item["state"] in ("held", "undoing", "undone") else item["state"]
+        emergency = "  EMERGENCY" if item["emergency"] else ""
+        lines.append(f"{_safe(item['id'])}  {state}{emergency}  {_safe(item['standing'])}".rstrip())
+        if item["sentence"]:
+            lines.append(f"    {_safe(item['sentence'])}")
+    return "\n".join(lines)
+
+
+def rollout_text(view: Document) -> str:
+    """Write one rollout: the headline, waves, targets, and what a person must do."""
+    rollout = view["rollout"]
+    facts = f"{_safe(rollout['id'])}  policy {_safe(rollout['policy'])}  plan {str(rollout['plan_digest'])[:12]}"
+    lines = [_safe(view["headline"]), facts, *_stopped(view["stop_switch"])]
+    if view["sentence"] and _safe(view["sentence"]) not in lines[0]:
+        lines.append(_safe(view["sentence"]))
+    lines += _section("Waves", [_wave(wave) for wave in view["waves"]])
+    lines += _section(*_targets(view["targets"]))
+    lines += _section("What a person must do next", [f"- {_safe(step)}" for step in view["next_steps"]])
+    return "\n".join(lines)
+
+
+def changes_text(last: Document, now: Document) -> str:
+    """Write what is different between two documents of one rollout, a line each; empty where nothing to tell is."""
+    clock = f"{datetime.fromisoformat(str(now['as_of'])).astimezone(UTC):%H:%M:%SZ}"
+    lines = []
+    if now["rollout"]["state"] != last["rollout"]["state"]:
+        lines.append(f"{last['rollout']['state']} -> {now['rollout']['state']}: {_safe(now['rollout']['reason'])}")
+    verdicts = {wave["index"]: wave["verdict"] for wave in last["waves"]}
+    for wave in now["waves"]:
+        if wave["verdict"] and wave["verdict"] != verdicts.get(wave["index"]):
+            lines.append(f"wave {wave['index']}: {wave['verdict']}: {_safe(wave['reason'])}")
+    before = {target["name"]: target for target in last["targets"]}
+    lines += [
+        f"{_safe(target['name'])}: {_doing(target)}"
+        for target in now["targets"]
+        if _doing(target) != _doing(before.get(target["name"], {}))
+    ]
+    if now["sentence"] != last["sentence"] and now["sentence"]:
+        lines.append(_safe(now["sentence"]))
+    return "\n".join(f"{clock}  {line}" for line in lines)
+
+
+def _stopped(reason: JsonValue) -> list[str]:
+    return [f"EVERYTHING IS STOPPED: {_safe(reason)}"] if reason is not None else []
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    return ["", title, *(f"  {line}" for line in lines)] if lines else []
+
+
+def _wave(wave: Document) -> str:
+    name = f"{wave['index']}{' canary' if wave['canary'] else ''}"
+    text = f"{name:<9} {wave['ended']} of {wave['targets']} ended  {wave['state']}"
+    return f"{text}: {_safe(wave['reason'])}" if wave["reason"] else text
+
+
+def _targets(targets: Sequence[Document]) -> tuple[str, list[str]]:
+    shown = list(targets) if len(targets) <= SMALL else [item for item in targets if not _quiet(item)]
+    width = max([len(_safe(item["name"])) for item in shown[:MOST_TARGETS]], default=0)
+    lines = [f"{_safe(item['name']):<{width}}  wave {item['wave']}  {_doing(item)}" for item in shown[:MOST_TARGETS]]
+    if len(shown) > MOST_TARGETS:
+        lines.append(f"… and {len(shown) - MOST_TARGETS} more; --json has all")
+    if len(shown) == len(targets):
+        return "Targets", lines
+    return f"Targets: {len(shown)} of {len(targets)}; the others are applied, pending or had nothing to do", lines
+
+
+def _quiet(target: Document) -> bool:
+    return target["shown_as"] in QUIET and not target["waits_for"] and not target["quarantined"]
+
+
+def _doing(target: Document) -> str:
+    """Say in one line what a target does, waits for, or why it ended."""
+    if not target:
+        return ""
+    said = str(target["shown_as"])
+    if target["state"] in ("running", "undoing") and target["phase"]:
+        said += f" ({target['phase']})"
+    more = target["waits_for"] or ("" if target["shown_as"] in QUIET else target["detail"])
+    said += f": {_safe(more)}" if more else ""
+    return f"{said}; in quarantine" if target["quarantined"] else said
+
+
+def _safe(value: JsonValue) -> str:
+    """Put a value on one line without anything that could steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(str(value).split()))
