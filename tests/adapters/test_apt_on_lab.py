@@ -408,6 +408,8 @@ async def test_steps_of_a_user_with_sudo_are_root_owned_and_their_ids_run_once(b
         {"name": "who", "phase": "apply", "kind": "act", "call": {"script": "id -un", "sudo": True}}
     )
     plain = step.model_copy(update={"call": {"script": "id -un", "sudo": False}})
+    # The line of docs/how-to/add-hosts.md is enough.
+    box.shell("echo 'patch ALL=(root) NOPASSWD: /bin/sh' > /etc/sudoers.d/patch")
     root, user = await box.run([step, plain])
     assert (root.stdout, user.stdout) == ("root\n", "patch\n")
     assert box.shell("stat -c '%U %a' /var/lib/patching/steps") == "root 700\n"
