@@ -7,9 +7,7 @@ from functools import partial
 from airflow.sdk import DAG
 
 from patching_airflow.operators.planning import BrokenPolicyOperator
-from patching_dags.rollout import MOST_WAVES, graph, policy_params
-
-MOST_PEOPLE = 5
+from patching_dags.rollout import MOST_PEOPLE, MOST_WAVES, graph, policy_params
 
 
 def broken(name: str, message: str) -> DAG:
@@ -27,5 +25,5 @@ def broken(name: str, message: str) -> DAG:
         default_args={"owner": "patching", "retries": 0},
         params=policy_params("apply"),
     ) as dag:
-        graph(partial(BrokenPolicyOperator, message=message), [None] * MOST_WAVES, MOST_PEOPLE, (), 1)
+        graph(partial(BrokenPolicyOperator, message=message), [None] * MOST_WAVES, MOST_PEOPLE, 1)
     return dag

@@ -5,9 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from patching_airflow.operators.planning import DiscoverOperator
-from patching_dags.rollout import MOST_WAVES, graph
-
-MOST_PEOPLE = 3
+from patching_dags.rollout import MOST_PEOPLE, MOST_WAVES, graph
 
 WORDS = """## Emergency patching
 
@@ -38,5 +36,5 @@ def build_emergency() -> DAG:
             "mode": Param("apply", type="string", enum=["apply", "plan"], title="Mode"),
         },
     ) as dag:
-        graph(DiscoverOperator, [None] * MOST_WAVES, MOST_PEOPLE, (), 1)
+        graph(DiscoverOperator, [None] * MOST_WAVES, MOST_PEOPLE, 1)
     return dag

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from airflow.sdk import DAG
 
 from patching.diagnostics import PolicyError
-from patching.people import load_people
-from patching.policy import Policy
 from patching.policy_files import find_policies, load_policy
 from patching_dags.broken_policy import broken
 from patching_dags.rollout import build
@@ -18,46 +17,65 @@ from patching_dags.rollout import build
 PREFIX = "patch__"
 NOT_DNS = re.compile(r"[^a-z0-9-]+")
 
+log = logging.getLogger(__name__)
+
 
 def dags(folder: Path, only: str | None = None) -> Iterator[DAG]:
     """Make the DAG of every policy file, or only the one whose id is asked for.
 
     A file that cannot be read, and a second file with the same policy name, give a stub under the file's own name.
+    Raises NotADirectoryError where there is no such folder: no DAG at all must not look like no policy.
     """
+    if not folder.is_dir():
+        raise NotADirectoryError(
+            f"there is no folder {folder}, so no policy has a DAG: create it, or set [patching] policies_dir"
+        )
     files = find_policies(folder)
     if only is not None:
-        named = [path for path in files if path.stem == only.removeprefix(PREFIX)]
-        found = [dag for dag in _dags(folder, named) if dag.dag_id == only]
+        likely = [path for path in files if _may_be(path, only.removeprefix(PREFIX))]
+        found = [dag for dag in _dags(likely) if dag.dag_id == only]
         if found:
             yield from found
             return
-    yield from (dag for dag in _dags(folder, files) if only in (None, dag.dag_id))
+    yield from (dag for dag in _dags(files) if only in (None, dag.dag_id))
 
 
-def _dags(folder: Path, files: list[Path]) -> Iterator[DAG]:
+def _may_be(path: Path, name: str) -> bool:
+    """Say whether a file may be the one of this policy, without reading its YAML; a wrong no only costs time."""
+    if file_name(path) == name:
+        return True
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return False
+    return re.search(rb"name[\"']?\s*:\s*[\"']?" + re.escape(name.encode()) + rb"(?![-a-z0-9])", raw) is not None
+
+
+def _dags(files: Iterable[Path]) -> Iterator[DAG]:
     made: dict[str, Path] = {}
     for path in files:
-        dag = _dag(folder, path)
+        dag = _dag(path)
         if dag.dag_id in made:
             message = (
                 f"{path}: the name is taken by {made[dag.dag_id]}; give this policy another one [duplicate-policy]"
             )
-            dag = broken(file_name(path, unless=set(made)), message)
+            dag = broken(file_name(path, made), message)
         made[dag.dag_id] = path
         yield dag
 
 
-def _dag(folder: Path, path: Path) -> DAG:
+def _dag(path: Path) -> DAG:
     try:
-        policy: Policy = load_policy(path)
-        people = load_people(folder)
+        return build(load_policy(path), path)
     except PolicyError as error:
         return broken(file_name(path), str(error))
-    approvers = policy.spec.approval.approvers
-    return build(policy, path, people.resolve(approvers) if people is not None else approvers)
+    except Exception as error:
+        # One exception here would take away the DAGs of all policies: it is shown where the policy's own DAG would be.
+        log.exception("%s: no DAG could be made of this policy", path)
+        return broken(file_name(path), f"{path}: no DAG could be made of it: {type(error).__name__}: {error}")
 
 
-def file_name(path: Path, unless: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+def file_name(path: Path, taken: Iterable[str] = ()) -> str:
     """Make a policy name from a file's name, another one where that is taken."""
     name = NOT_DNS.sub("-", path.stem.lower()).strip("-") or "policy"
-    return name if f"{PREFIX}{name}" not in unless else f"{name}-second-file"
+    return name if f"{PREFIX}{name}" not in taken else f"{name}-second-file"

@@ -36,17 +36,19 @@ from patching_airflow.timetables.maintenance_window import MaintenanceWindowTime
 from patching_dags.policy_in_words import policy_in_words
 
 MOST_WAVES = 8
+MOST_PEOPLE = 5
 SHARD_SIZE = 200
+LONGEST_TAG = 100
 RETRY: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=2)}
 """Only tasks that the ledger makes idempotent are retried, and only after their process died."""
 
 
-def build(policy: Policy, path: Path, approvers: Sequence[str]) -> DAG:
-    """Make the DAG ``patch__<policy>``; ``approvers`` are user names, groups resolved."""
+def build(policy: Policy, path: Path) -> DAG:
+    """Make the DAG ``patch__<policy>`` of a policy file."""
     spec = policy.spec
     schedule = spec.schedule.model_dump(mode="json")
     owner = policy.metadata.labels.get("owner", "patching")
-    labels = sorted(f"{key}:{value}" for key, value in policy.metadata.labels.items())
+    labels = sorted(f"{key}:{value}"[:LONGEST_TAG] for key, value in policy.metadata.labels.items())
     with DAG(
         dag_id=policy.dag_id,
         dag_display_name=f"patch {policy.name}",
@@ -62,7 +64,7 @@ def build(policy: Policy, path: Path, approvers: Sequence[str]) -> DAG:
     ) as dag:
         people = max(spec.approval.required, 1)
         discovery = partial(DiscoverOperator, policy_path=str(path))
-        graph(discovery, spec.rollout.waves, people, approvers, shards_of(policy))
+        graph(discovery, spec.rollout.waves, people, shards_of(policy))
     return dag
 
 
@@ -99,14 +101,14 @@ def policy_params(mode: str) -> dict[str, Param]:
     }
 
 
-def graph(discovery: Any, waves: Sequence[WaveRule | None], people: int, approvers: Sequence[str], shards: int) -> None:
+def graph(discovery: Any, waves: Sequence[WaveRule | None], people: int, shards: int) -> None:
     """Make the tasks inside the current DAG; ``discovery`` makes the first one, a wave None has no known size."""
     with TaskGroup("discover"):
-        discover = discovery(task_id="targets", task_display_name="discover targets")
+        discover = discovery(task_id="targets", task_display_name="discover targets", **RETRY)
     with TaskGroup("prioritise"):
         plan = PlanOperator(task_id="plan", task_display_name="make the plan", **RETRY)
     discover >> plan
-    last: BaseOperator = approve(plan, people, approvers)
+    last: BaseOperator = approve(plan, people)
     for number, rule in enumerate(waves, 1):
         last = wave_group(last, number, rule, shards)
     with TaskGroup("verify"):
@@ -123,7 +125,7 @@ def always() -> dict[str, Any]:
     return {"trigger_rule": TriggerRule.ALL_DONE, **RETRY}
 
 
-def approve(plan: BaseOperator, people: int, approvers: Sequence[str]) -> BaseOperator:
+def approve(plan: BaseOperator, people: int) -> BaseOperator:
     """Make one question a person, the decision over them, and the download of what was approved."""
     with TaskGroup("approve"):
         asked = [
@@ -132,7 +134,6 @@ def approve(plan: BaseOperator, people: int, approvers: Sequence[str]) -> BaseOp
                 task_display_name=f"approval {number} of {people}",
                 number=number,
                 params={"comment": Param("", type=["string", "null"], title="Comment")},
-                assigned_users=[{"id": name, "name": name} for name in approvers] or None,
                 trigger_rule=TriggerRule.ALL_DONE,
             )
             for number in range(1, people + 1)

@@ -31,14 +31,13 @@ def setting(key: str, fallback: str | None = None) -> str | None:
     return None if found is None else str(found)
 
 
-def policies_dir() -> Path:
-    """Give the folder of the policies: ``[patching] policies_dir``, else ``policies`` beside the DAG files."""
-    found = setting("policies_dir")
-    if found:
-        return Path(found)
-    from airflow.configuration import conf
+def policies_dir(dag_file: str | Path) -> Path:
+    """Give the folder of the policies: ``[patching] policies_dir``, else ``policies`` beside the DAG file.
 
-    return Path(str(conf.get("core", "dags_folder"))) / "policies"
+    Beside the file, and not in a configured DAGs folder: a DAG bundle brings its own policies.
+    """
+    found = setting("policies_dir")
+    return Path(found) if found else Path(dag_file).parent / "policies"
 
 
 def open_configured_ledger() -> Ledger:
@@ -135,7 +134,7 @@ def task_site(context: Any) -> Site:
     from patching.rollout.site import Site
 
     task_instance = context["ti"]
-    connections, folder = AirflowConnections(), policies_dir()
+    connections, folder = AirflowConnections(), policies_dir(context["dag"].fileloc)
     crash_at = os.environ.get("PATCHING_CRASH_AT")
     return Site(
         ledger=open_configured_ledger(),

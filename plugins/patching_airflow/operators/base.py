@@ -53,9 +53,19 @@ class RolloutOperator(BaseOperator):
 
         write_run_note(context["ti"].dag_id, context["ti"].run_id, sentence)
 
-    def pass_over(self, context: Any, groups: Iterable[str]) -> None:
-        """Show the tasks of whole groups as skipped at once: the ledger would refuse each of them anyway."""
+    def pass_over(self, groups: Iterable[str]) -> None:
+        """Show the tasks of whole groups as skipped at once, and end this one: the ledger would refuse each of them.
+
+        It only saves time. Airflow leaves alone what runs or has ended, and ends this task *success*: raise what
+        should be red before.
+        """
         wanted = tuple(f"{group}." for group in groups)
-        tasks = [name for name in self.dag.task_ids if name.startswith(wanted)]
-        if tasks and context["ti"].map_index == -1:
+        tasks = [item for name in self.dag.task_ids if name.startswith(wanted) for item in self._instances(name)]
+        if tasks:
             raise DownstreamTasksSkipped(tasks=tasks)
+
+    def _instances(self, task_id: str) -> list[str | tuple[str, int]]:
+        """Name a task's instances: a plain name means the one that is not mapped."""
+        task = self.dag.get_task(task_id)
+        shards = task.partial_kwargs["shards"] if task.is_mapped else 0
+        return [task_id, *((task_id, shard) for shard in range(shards))]

@@ -43,7 +43,7 @@ class DiscoverOperator(RolloutOperator):
         self.note(context, found.sentence)
         self.log.info(found.sentence)
         if found.yields_to is not None:
-            self.pass_over(context, ["prioritise", "approve", *waves_of(self.dag), "verify", "rollback"])
+            self.pass_over(["prioritise", "approve", *waves_of(self.dag), "verify", "rollback"])
         return found.sentence
 
     def _policy(self, site: Any, params: Any) -> Any:
@@ -117,17 +117,18 @@ class PlanOperator(RolloutOperator):
         context["ti"].xcom_push(key="plan", value={"rollout": rollout, "digest": plan.digest, "summary": summary(plan)})
         request = request_of_run(site, rollout, context["ti"].run_id)
         if not plan.targets or (request is not None and request.mode == "plan"):
-            self.pass_over(context, ["approve", *waves_of(self.dag), "verify", "rollback"])
+            self.pass_over(["approve", *waves_of(self.dag), "verify", "rollback"])
         known = {f"wave_{wave.index}" for wave in plan.waves}
-        self.pass_over(context, [name for name in waves_of(self.dag) if name not in known])
+        self.pass_over([name for name in waves_of(self.dag) if name not in known])
         return summary(plan)
 
 
 class AskPersonOperator(HITLOperator):
     """Asks one person for approval through Airflow's human-in-the-loop page.
 
-    It is skipped when nobody needs to be asked. An answer of somebody who answered already is written down, and the
-    question is asked again: ``required: 2`` means two different people.
+    It is skipped when nobody needs to be asked. Who may answer comes from the frozen policy. An answer of somebody who
+    answered already is not counted, and the question is asked again: ``required: 2`` means two different people. (Two
+    answers in the same second may both get through; the decision counts people, not answers.)
     """
 
     def __init__(self, *, number: int, **kwargs: Any) -> None:
@@ -138,7 +139,6 @@ class AskPersonOperator(HITLOperator):
         """Put the question with the plan in it; the wait ends when the window opens."""
         from patching.rollout.approval import approval_request
         from patching.rollout.record import rollout_of_run
-        from patching_airflow.hooks.run_note import write_run_note
         from patching_airflow.site import task_site
 
         site = task_site(context)
@@ -148,32 +148,41 @@ class AskPersonOperator(HITLOperator):
             raise AirflowSkipException("nobody needs to be asked" if asked is None else asked.reason)
         self.subject = f"{asked.subject} ({self.number} of {asked.needed})"
         self.body = asked.body
+        self.assigned_users = [{"id": name, "name": name} for name in asked.approvers] or None
         if asked.until is not None:
             self.response_timeout = max(asked.until - datetime.now(UTC), LEAST_WAIT)
-        people = "person" if asked.needed == 1 else "different people"
-        write_run_note(
-            context["ti"].dag_id,
-            context["ti"].run_id,
-            f"waits for the approval of plan {asked.plan_digest[:12]} by {asked.needed} {people} "
-            f"({', '.join(asked.approvers) or 'anybody who may'}), until {asked.until:%a %H:%M} UTC",
-        )
+        self._say(context, asked)
         return super().execute(context)
+
+    def _say(self, context: Any, asked: Any) -> None:
+        from patching_airflow.hooks.run_note import write_run_note
+
+        people = "person" if asked.needed == 1 else "different people"
+        until = f", until {asked.until:%a %H:%M} UTC" if asked.until else ""
+        sentence = (
+            f"waits for the approval of plan {asked.plan_digest[:12]} by {asked.needed} {people} "
+            f"({', '.join(asked.approvers) or 'anybody who may'}){until}"
+        )
+        write_run_note(context["ti"].dag_id, context["ti"].run_id, sentence)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """Give who answered what; a person who answered another of these tasks is not counted twice."""
         if event.get("error_type") == "timeout":
             raise AirflowSkipException("nobody answered in time")
         answer = super().execute_complete(context, event)
-        earlier = [self._answer(context, number) for number in range(1, self.number)]
         person = (answer.get("responded_by_user") or {}).get("id")
-        if any(item and (item.get("responded_by_user") or {}).get("id") == person for item in earlier):
+        if person is not None and person in self._answered(context):
             self.log.warning("%s answered already: somebody else must answer", person)
             return self.execute(context)
         return answer
 
-    def _answer(self, context: Any, number: int) -> Any:
-        name = self.task_id.rpartition("_")[0]
-        return context["ti"].xcom_pull(task_ids=f"{name}_{number}")
+    def _answered(self, context: Any) -> set[str]:
+        """Name the people who answered the other questions, whichever was asked first."""
+        stem = self.task_id.rpartition("_")[0] + "_"
+        others = [name for name in self.dag.task_ids if name.startswith(stem) and name != self.task_id]
+        said = [context["ti"].xcom_pull(task_ids=name) for name in others]
+        users = [(answer or {}).get("responded_by_user") for answer in said]
+        return {str(user["id"]) for user in users if user}
 
 
 class DecideApprovalOperator(RolloutOperator):

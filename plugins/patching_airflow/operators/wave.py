@@ -124,7 +124,7 @@ class UndoOperator(RolloutOperator):
         later = [name for name in waves_of(self.dag) if int(name.rpartition("_")[2]) > self.wave]
         context["ti"].xcom_push(key="sentence", value=sentence)
         self.log.info(sentence)
-        self.pass_over(context, [*later, "verify"])
+        self.pass_over([*later, "verify"])
 
 
 class VerifyOperator(RolloutOperator):
