@@ -107,7 +107,7 @@ function numbers(check: CheckVerdict): HTMLElement | null {
       { class: "quiet" },
       found.ratio === null ? null : `${found.ratio.toFixed(2)} times as many errors`,
       found.ratio_low === null ? null : `, at least ${found.ratio_low.toFixed(2)} times`,
-      `; chance if nothing got worse: p ${found.p_value === null || found.p_value >= 0.0001 ? "= " : ""}${chance(found.p_value)}`,
+      `; chance of this if the rise were only what is tolerated: p ${found.p_value === null || found.p_value >= 0.0001 ? "= " : ""}${chance(found.p_value)}`,
     ),
   );
 }
