@@ -57,8 +57,11 @@ def decide(
 def _not_begun(row: RolloutRow, plan: Plan, policy: Policy, request: Request) -> Adoption:
     if plan.policy_digest != digest(policy):
         return Adoption(adopt=False, reason="the policy was edited before anything had begun")
-    if tuple(sorted(request.limit_to)) != tuple(sorted(plan.limit_to)) and request.limit_to:
+    if request.limit_to and set(request.limit_to) != set(plan.limit_to):
         return Adoption(adopt=False, reason="this run is limited to other targets")
+    if plan.limit_to and not request.limit_to and row.state is RolloutState.PLANNED:
+        # It was made to look at a few targets; carried out tonight, it would pass for the whole fleet.
+        return Adoption(adopt=False, reason="its plan was made for some targets only, this run is for all")
     if request.mode == "plan" and row.state is RolloutState.PLANNED:
         return Adoption(adopt=False, reason="a fresh plan was asked for and nothing had begun")
     return Adoption(adopt=True, reason="nothing has changed since it was planned")

@@ -14,7 +14,7 @@ from patching.errors import PlanError
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Exclusion, Plan
 from patching.plan.freeze import Candidate, freeze_plan
-from patching.plan.patches import Wanted, wanted_patches
+from patching.plan.patches import Wanted, comparable, wanted_patches
 from patching.plan.selection import unavailable
 from patching.policy import Policy
 from patching.rollout.answers import Request
@@ -105,11 +105,15 @@ class Planning:
         )
 
     def _advisories(self) -> dict[str, Advisory]:
-        place = self.policy.spec.patches.advisories
+        place, asked = self.policy.spec.patches.advisories, self.request.advisories
         if place is None:
+            if asked:
+                raise PlanError(
+                    f"the run is for {', '.join(asked)}, but policy {self.policy.name} reads no advisories: nothing "
+                    "was planned; give spec.patches.advisories a feed, or run it without advisory ids"
+                )
             return {}
         found = {item.id: item for item in read_advisories(self.site.policies_dir / place)}
-        asked = self.request.advisories
         unknown = [name for name in asked if not any(name in (item.id, *item.aliases) for item in found.values())]
         if unknown:
             raise PlanError(f"unknown advisories {', '.join(unknown)}: the feed {place} does not have them")
@@ -130,10 +134,7 @@ class Planning:
                 continue
             snapshot = self.snapshots[target.name]
             blocking = [item for item in self.driver.preflight(snapshot) if item.blocking]
-            chosen = wanted_patches(
-                snapshot, findings[target.name], self.advisories, self.policy.spec.patches, self.now
-            )
-            chosen = self._only_asked(chosen)
+            chosen = self._chosen(snapshot, findings[target.name])
             if not chosen.patches:
                 self._exclude(target, *self._nothing(chosen))
             elif blocking:
@@ -155,19 +156,27 @@ class Planning:
             if row.began_at is not None and row.ended_at is None
         }
 
-    def _only_asked(self, chosen: Wanted) -> Wanted:
-        """In a run for certain advisories keep only the patches that close them."""
-        asked = set(self.request.advisories)
+    def _chosen(self, snapshot: Snapshot, findings: Sequence[Finding]) -> Wanted:
+        """Choose one target's patches; in a run for certain advisories only among the components they concern."""
+        rules, asked = self.policy.spec.patches, set(self.request.advisories)
         if not asked:
-            return chosen
+            return wanted_patches(snapshot, findings, self.advisories, rules, self.now)
         known = {name for name, item in self.advisories.items() if asked.intersection((name, *item.aliases))}
-        return chosen.model_copy(
-            update={"patches": tuple(patch for patch in chosen.patches if known.intersection(patch.advisories))}
-        )
+        own = [item for item in findings if item.advisory in known]
+        named = {item.component for item in own}
+        offers = {component: found for component, found in snapshot.offers.items() if component in named}
+        narrowed = snapshot.model_copy(update={"offers": offers})
+        chosen = wanted_patches(narrowed, own, self.advisories, rules, self.now)
+        # Without advisories that it closes, a patch is kept only where versions do not compare: it may be the fix.
+        blind = {item.component for item in own if not comparable(snapshot.installed.get(item.component), item.package)}
+        patches = tuple(item for item in chosen.patches if item.advisories or item.component in blind)
+        return chosen.model_copy(update={"patches": patches})
 
     def _nothing(self, chosen: Wanted) -> tuple[str, str]:
         if chosen.left:
             return chosen.left[0].code, "; ".join(item.message for item in chosen.left[:3])
+        if self.request.advisories:
+            return "not_affected", "none of the advisories that this run is for concerns it"
         return "up_to_date", "nothing that the policy wants is missing"
 
     async def _rehearse(self, wanted: Mapping[str, Wanted]) -> dict[str, Snapshot]:
