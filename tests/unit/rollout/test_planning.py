@@ -1,4 +1,4 @@
-"""Planning on a simulated fleet (S1–S3): what is looked at, asked for, blocked, busy, and which plan is adopted."""
+"""Planning over a ledger on simulated hosts (S1-S3): feeds, hosts that cannot be touched, and what refuses to plan."""
 
 from __future__ import annotations
 
@@ -8,131 +8,123 @@ from typing import Any
 
 import pytest
 
-from patching.errors import PlanError
-from patching.ledger.entry import EntryKind
-from patching.rollout.planning import make_plan
+from patching.errors import AdvisoryError, InventoryError, PlanError
+from patching.ledger.entry import EntryKind, NewEntry
 from unit.rollout.fleet import Fleet
 
-FEED = {"patches": {"securityOrigins": ["Lab-Security:*"], "advisories": "advisories.json"}}
+FEED = {"advisories": "feed"}
 
 
-def record(name: str, package: str, fixed: str | None, **more: Any) -> dict[str, Any]:
+def publish(fleet: Fleet, *records: dict[str, Any]) -> None:
+    folder = fleet.folder / "policies" / "feed"
+    folder.mkdir(parents=True)
+    (folder / "all.json").write_text(json.dumps(records))
+
+
+def record(name: str, package: str, fixed: str | None, severity: str = "high") -> dict[str, Any]:
     events = [{"introduced": "0"}, *([{"fixed": fixed}] if fixed else [])]
-    ranges = [{"type": "ECOSYSTEM", "events": events}]
-    affected = [{"package": {"ecosystem": "Debian:12", "name": package}, "ranges": ranges}]
-    return {"id": name, "modified": "2026-11-20T00:00:00Z", "affected": affected, **more}
+    affected = {
+        "package": {"ecosystem": "Debian:12", "name": package},
+        "ranges": [{"type": "ECOSYSTEM", "events": events}],
+    }
+    return {"id": name, "affected": [affected], "database_specific": {"severity": severity},
+            "published": "2026-11-01T00:00:00Z"}  # fmt: skip
 
 
-def with_feed(folder: Path, *records: dict[str, Any], **spec: Any) -> Fleet:
-    fleet = Fleet(folder, **{**FEED, **spec})
-    (folder / "policies" / "advisories.json").write_text(json.dumps(records))
+def codes(fleet: Fleet) -> dict[str, str]:
+    return {item.target: item.code for item in fleet.frozen.exclusions}
+
+
+async def test_advisory_is_the_reason_of_the_plan_and_one_that_nobody_needs_is_said(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, patches=FEED)
+    said: list[str] = []
+    object.__setattr__(fleet.site, "log", said.append)
+    publish(fleet, record("DSA-1", "shop", "1.1"), record("DSA-2", "absent", "9"))
+    await fleet.plan()
+    assert len(fleet.frozen.targets) == 6
+    assert {item.priority.reason for item in fleet.frozen.targets} == {"DSA-1 is high"}
+    assert fleet.frozen.advisories == ("DSA-1",)
+    assert "advisory DSA-2 concerns no package of any target" in said
+
+
+async def test_advisory_without_a_fix_and_without_an_update_excludes_with_that_reason(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, hosts=2, patches=FEED)
     for name in fleet.names:
-        fleet.hosts.change(name, installed={"shop": "1.0", "lib": "2.0"}, offers={"shop": "1.1", "lib": "2.1"})
-    return fleet
-
-
-def excluded(fleet: Fleet) -> dict[str, tuple[str, str]]:
-    return {item.target: (item.code, item.reason) for item in fleet.frozen.exclusions}
-
-
-async def test_planning_twice_gives_the_same_frozen_plan(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
+        fleet.hosts.change(name, offers={})
+    publish(fleet, record("DSA-1", "shop", None))
     await fleet.plan()
-    for name in fleet.names:
-        fleet.hosts.change(name, offers={"shop": "1.2"})
-    assert (await make_plan(fleet.site, fleet.rollout)).digest == fleet.frozen.digest
-    assert len(fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.PLAN_FROZEN])) == 1
-
-
-async def test_every_selected_target_is_planned_or_left_out_with_a_reason(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
-    fleet.hosts.change("web-02", offline=True)
-    fleet.hosts.change("web-03", installed={"shop": "1.1"})
-    await fleet.plan()
-    planned = {item.target.name for item in fleet.frozen.targets}
-    assert planned | excluded(fleet).keys() == set(fleet.names)
-    assert not planned & excluded(fleet).keys()
-    assert excluded(fleet)["web-02"][0] == "offline"
-    assert excluded(fleet)["web-03"] == ("up_to_date", "nothing that the policy wants is missing")
-
-
-async def test_domain_without_a_place_left_is_left_out_and_the_plan_says_so(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, rollout={"maxUnavailable": 1})
-    fleet.hosts.change("web-02", offline=True)  # az-b has web-02 and web-05
-    await fleet.plan()
-    said = "az-b cannot move: web-02 is down, limit 1"
-    assert fleet.frozen.blocked_domains == (said,)
-    assert excluded(fleet)["web-05"] == ("domain_blocked", said)
-    assert {item.target.name for item in fleet.frozen.targets} == {"web-01", "web-03", "web-04", "web-06"}
-
-
-async def test_run_for_an_advisory_takes_only_the_component_that_it_concerns(tmp_path: Path) -> None:
-    fleet = with_feed(tmp_path, record("DSA-1", "shop", "1.1", aliases=["CVE-1"]), record("DSA-2", "lib", "2.1"))
-    fleet.hosts.change("web-01", installed={"shop": "1.1", "lib": "2.0"}, offers={"lib": "2.1"})
-    fleet.new_run("run-1", advisories=("CVE-1",))
-    await fleet.plan()
-    assert {patch.component for item in fleet.frozen.targets for patch in item.patches} == {"shop"}
-    assert excluded(fleet)["web-01"] == ("not_affected", "none of the advisories that this run is for concerns it")
-    assert len(fleet.frozen.targets) == len(fleet.names) - 1
-
-
-async def test_run_for_an_advisory_without_a_fix_says_so_and_not_up_to_date(tmp_path: Path) -> None:
-    fleet = with_feed(tmp_path, record("DSA-3", "shop", None))
-    fleet.new_run("run-1", advisories=("DSA-3",))
-    await fleet.plan()
-    assert fleet.frozen.targets == ()
-    assert {code for code, _ in excluded(fleet).values()} == {"no_fix"}
+    assert codes(fleet) == {"web-01": "no_fix", "web-02": "no_fix"}
     assert fleet.state == "completed"
 
 
-async def test_run_for_an_advisory_that_nobody_published_is_refused(tmp_path: Path) -> None:
-    fleet = with_feed(tmp_path, record("DSA-1", "shop", "1.1"))
-    fleet.new_run("run-1", advisories=("DSA-1", "CVE-9"))
-    with pytest.raises(PlanError, match=r"unknown advisories CVE-9: the feed advisories.json does not have them"):
-        await fleet.plan()
-
-
-async def test_run_for_an_advisory_of_a_policy_without_a_feed_is_refused(tmp_path: Path) -> None:
-    """Before, such a run planned nothing and was green: the emergency looked done."""
-    fleet = Fleet(tmp_path)
-    fleet.new_run("run-1", advisories=("CVE-1",))
-    with pytest.raises(PlanError, match="policy web reads no advisories"):
-        await fleet.plan()
-
-
-async def test_plan_that_looked_at_one_target_does_not_stand_for_the_fleet_tonight(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
-    fleet.new_run("look", mode="plan", limit_to=("web-01",))
+async def test_hosts_that_are_down_take_places_and_block_their_domain(tmp_path: Path) -> None:
+    """Zones of two hosts, one may be unavailable: the zone of the host that is down cannot move."""
+    fleet = Fleet(tmp_path, rollout={"maxUnavailable": "50%"})
+    fleet.hosts.change("web-02", offline=True)
     await fleet.plan()
-    looked = fleet.rollout
-    fleet.new_run("tonight", scheduled=True)
+    assert codes(fleet) == {"web-02": "offline", "web-05": "domain_blocked"}
+    assert fleet.frozen.blocked_domains == ("az-b cannot move: web-02 is down, limit 1",)
+    assert {item.target.labels["az"] for item in fleet.frozen.targets} == {"az-a", "az-c"}
+
+
+async def test_whole_fleet_down_is_a_plan_of_nothing_that_names_every_host(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, hosts=3)
+    for name in fleet.names:
+        fleet.hosts.change(name, offline=True)
     await fleet.plan()
-    assert fleet.rollout != looked
-    assert len(fleet.frozen.targets) == len(fleet.names)
-    row = fleet.ledger.rollout(looked)
-    assert row is not None
-    assert "its plan was made for some targets only" in row.reason
+    assert set(codes(fleet).values()) == {"offline"}
+    assert fleet.frozen.waves == ()
 
 
-async def test_plan_for_all_is_adopted_by_the_next_run(tmp_path: Path) -> None:
+async def test_hosts_that_another_rollout_is_changing_are_left_to_it(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, hosts=3)
+    await fleet.begin()
+    await fleet.gate(1)
+    busy = fleet.frozen.waves[0].targets[0]
+    began = NewEntry(chain=fleet.rollout, kind=EntryKind.TARGET_BEGAN, key=f"began:{busy}", target=busy,
+                     body={"wave": 1, "run": "r"})  # fmt: skip
+    fleet.ledger.append(began)
+    other = Fleet.__new__(Fleet)
+    other.__dict__.update(fleet.__dict__)
+    other.policy = fleet.policy.model_copy(
+        update={"metadata": fleet.policy.metadata.model_copy(update={"name": "second"})}
+    )
+    other.new_run("run-2")
+    await other.plan()
+    assert codes(other) == {busy: "busy"}
+    assert f"rollout {fleet.rollout} is changing it" in other.frozen.exclusions[0].reason
+
+
+async def test_planning_twice_gives_the_same_plan(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
-    fleet.new_run("look", mode="plan")
     await fleet.plan()
     first = fleet.frozen.digest
-    fleet.new_run("tonight", scheduled=True)
+    fleet.hosts.change("web-01", offline=True)
     await fleet.plan()
     assert fleet.frozen.digest == first
 
 
-async def test_target_in_quarantine_is_left_out(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
-    await fleet.begin()
-    canary = next(item.target.name for item in fleet.frozen.targets if item.wave == 1)
-    fleet.hosts.change(canary, fail=100, fail_undo=100)
-    await fleet.wave(1)
-    await fleet.finish()
-    assert [item.target for item in fleet.ledger.quarantines(now=fleet.clock())] == [canary]
-    fleet.hosts.change(canary, fail=0, fail_undo=0)
-    fleet.new_run("again", replan=True)
-    await fleet.plan()
-    assert excluded(fleet)[canary][0] == "quarantined"
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ({"targets": {"inventory": "wbe"}}, InventoryError, r'unknown inventory "wbe".*did you mean "web"'),
+        ({"targets": {"selector": {"matchLabels": {"rolle": "web"}}}}, PlanError, 'unknown label "rolle"'),
+        ({"targets": {"selector": {"matchLabels": {"role": "db"}}}}, PlanError, "matches none of 6 targets"),
+        ({"targets": {"maxTargets": 5}}, PlanError, "more than maxTargets 5"),
+        ({"patches": {"advisories": "nowhere"}}, AdvisoryError, "there are no advisories at"),
+    ],
+)
+async def test_what_cannot_be_planned_safely_is_refused_and_nothing_is_touched(
+    tmp_path: Path, spec: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    fleet = Fleet(tmp_path, **spec)
+    with pytest.raises(error, match=message):
+        await fleet.plan()
+    assert not any(fleet.hosts.markers(name) for name in fleet.names)
+
+
+async def test_malformed_feed_stops_the_plan_with_its_file(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, patches=FEED)
+    publish(fleet, {"id": "DSA-1", "affected": [{"package": {"name": "shop"}, "ranges": []}]})
+    with pytest.raises(AdvisoryError, match=r"feed/all\.json: record 1 \(DSA-1\) is no OSV record"):
+        await fleet.plan()
