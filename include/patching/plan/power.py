@@ -32,7 +32,7 @@ def targets_to_see(share: float, confidence: float = CONFIDENCE) -> int:
 def plan_power(checks: Sequence[Check], waves: Sequence[PlannedWave]) -> tuple[CheckPower, ...]:
     """State for every wave what the checks can see there; a small fleet and missing checks are said as they are.
 
-    Statements about the fleet as a whole have check ``-`` and stand with the first wave.
+    Statements about the plan as a whole have check ``-`` and stand with the first wave.
     """
     if not waves:
         return ()
@@ -53,15 +53,16 @@ def _of_fleet(total: int, checks: Sequence[Check]) -> list[CheckPower]:
         said.append(f"a fleet of {total} has little power: only gross errors are told from chance")
     if not checks:
         said.append("no check: only the packages are verified; a bad patch that installs cleanly is not seen")
+    said += [f"{check.name}: {_requests(check)}" for check in checks if check.prometheus is not None]
     return [CheckPower(check="-", wave=1, comparison="none", statement=text) for text in said]
 
 
 def _probe(check: Check, wave: PlannedWave) -> CheckPower:
     size = len(wave.targets)
-    statement = (
-        f"if {_targets(size)} pass{'es' if size == 1 else ''}, up to {_percent(undetected_share(size))} of all could "
-        f"still fail; {targets_to_see(SHARE_TO_SEE)} targets would show a share of {_percent(SHARE_TO_SEE)}"
-    )
+    passing = f"{_targets(size)} pass{'es' if size == 1 else ''}"
+    statement = f"if {passing}, up to {_percent(undetected_share(size))} of all could still fail"
+    if wave.canary:
+        statement += f"; {targets_to_see(SHARE_TO_SEE)} targets would show a share of {_percent(SHARE_TO_SEE)}"
     if size >= targets_to_see(SHARE_TO_SEE):
         statement = f"if all {size} targets pass, at most {_percent(undetected_share(size))} of all could still fail"
     return CheckPower(check=check.name, wave=wave.index, comparison="probe", statement=statement)
@@ -69,24 +70,22 @@ def _probe(check: Check, wave: PlannedWave) -> CheckPower:
 
 def _metric(check: Check, wave: PlannedWave, controls: int) -> CheckPower:
     chosen = _comparison(check, controls)
-    size, soak = _targets(len(wave.targets)), format_duration(wave.soak)
+    size = _targets(len(wave.targets))
     lead = "" if controls else "no control is left: "
     if chosen == "control":
-        statement = f"{size} against {controls} unpatched over {soak}"
+        statement = f"{size} against {controls} unpatched"
         if controls < FEW_CONTROLS:
             statement += "; so few controls give little power"
     elif chosen == "before":
-        statement = (
-            f"{lead}{size} against their own time before over {soak}; what hits everybody at once looks the same"
-        )
+        own = "its" if len(wave.targets) == 1 else "their"
+        statement = f"{lead}{size} against {own} own time before; what hits everybody at once looks the same"
     elif chosen == "threshold":
-        statement = f"{lead}{size} against the fixed limit {check.compare.threshold} over {soak}"
+        statement = f"{lead}{size} against the fixed limit {check.compare.threshold}"
     else:
         statement = f"{lead}no comparison is possible: the check will be inconclusive ({check.on_inconclusive})"
         return CheckPower(check=check.name, wave=wave.index, comparison="none", statement=statement)
     if not wave.soak:
         statement += "; without a soak there is hardly a request to judge by"
-    statement += f"; {_requests(check)}"
     return CheckPower(check=check.name, wave=wave.index, comparison=chosen, statement=statement)
 
 

@@ -49,12 +49,11 @@ def test_small_plan_as_it_is_printed() -> None:
     assert f"  wave 1 (canary): 1 target, then soaks 30m\n    ~ {first}  a  " in text
     assert "    ~ web-03  a  linux-image:amd64 6.1.90-1 -> 6.1.94-1  reboot\n        because DSA-1 is high; 1 " in text
     assert (
-        "    ~ web-01  a  + dep:all 1.0, ~ linux-image:amd64 6.1.90-1 -> 6.1.94-1  NO UNDO: available for 30 of" in text
-    )
+        "    ~ web-01  a  2 components\n        ~ linux-image:amd64 6.1.90-1 -> 6.1.94-1\n        + dep:all 1.0\n"
+        "        ! NO UNDO: available for 30 of 121 components (no source for libc6=2.36-9)\n"
+    ) in text
     assert "        ! curl: it is held on the host; run apt-mark unhold curl\n" in text
-    assert (
-        "    check errors: 1 target against 1 unpatched over 30m; so few controls give little power; how many" in text
-    )
+    assert "    check errors: 1 target against 1 unpatched over 30m; so few controls give little power\n" in text
     assert "  left out\n    db-02  offline: no answer in 30 s\n    web-9  up_to_date: nothing that" in text
     assert text.endswith(
         "\nApproval: 1 person (undo is not available for 1 of 2 targets: somebody has to look)\n"
@@ -121,4 +120,10 @@ def test_json_is_versioned_and_holds_the_whole_plan() -> None:
 def test_changes_that_close_an_advisory_are_shown_before_those_that_come_along() -> None:
     along = [Patch(component=f"lib{number}", before="1", after="2") for number in range(5)]
     plan = freeze([candidate(target("web-1"), patches=(*along, patch("openssl", "1", "2")))])
-    assert "openssl 1 -> 2, lib0 1 -> 2, lib1 1 -> 2 and 3 more" in render_plan(plan, NOW)
+    shown = [line.strip() for line in render_plan(plan, NOW).splitlines()]
+    assert shown[shown.index("~ openssl 1 -> 2") :][:4] == [
+        "~ openssl 1 -> 2",
+        "~ lib0 1 -> 2",
+        "~ lib1 1 -> 2",
+        "and 3 more",
+    ]
