@@ -1,4 +1,4 @@
-"""Airflow DAG file: ``patch_reconcile`` looks every two minutes after rollouts that no run works on."""
+"""Airflow DAG file: ``patch_reconcile``, which looks after rollouts that lost their run."""
 
 from patching_dags.reconcile import build_reconcile
 

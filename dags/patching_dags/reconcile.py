@@ -1,27 +1,25 @@
-"""The reconciling DAG: every two minutes it looks after what no run owns."""
+"""The reconcile DAG: every two minutes it looks after what no run owns, and triggers the runs that should go on."""
 
 from __future__ import annotations
-
-from datetime import timedelta
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG
 
 from patching_airflow.operators.reconcile import ReconcileOperator
 
-WORDS = """## What no run owns
+WORDS = """## Looking after lost rollouts
 
-Airflow skips what has not started when somebody marks a run failed, undo and report included; a run can be deleted, and
-workers die. Every two minutes this DAG looks at the open rollouts that no run works on:
+A run can be lost in the middle: somebody marks it failed (Airflow then skips `undo` and `report` too), deletes it, or
+its workers die. For every open rollout that no run and no worker is at work on, this DAG
 
-- steps that were left on a target are settled by their id, so that nothing runs twice;
-- an undo that was interrupted is finished;
-- a rollout that was running waits for its next run, and says so;
-- a plan that nobody began expires with its validity;
-- in an open window the next run is triggered, once a window, but not after one that was marked failed and not while the
-  DAG is paused.
+- settles the steps that were begun on a host, by their ids: what they did is known, and none is run again;
+- frees what a dead worker still held for targets that have ended (an *unknown* one keeps it until a person looks);
+- lets a running rollout wait for its next run, and carries an undo that had begun to its end;
+- expires a plan that nobody began in time;
+- triggers a run where an approved rollout is left in an open window, at most one in each window.
 
-It never begins a change by itself. Pausing it is safe: then all of this waits.
+It begins no change. It does not go on with a run that a person marked failed, it triggers no emergency and no policy
+without windows, and it does not yet watch finished rollouts for late regressions. A quarantine ends by its date.
 """
 
 
@@ -30,21 +28,22 @@ def build_reconcile() -> DAG:
     with DAG(
         dag_id="patch_reconcile",
         dag_display_name="patch reconcile",
-        description="Looks after rollouts that no run works on.",
+        description="Settles what no run owns any more, and triggers the runs that should go on.",
         doc_md=WORDS,
         schedule="*/2 * * * *",
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,
-        tags=["patching"],
+        tags=["patching", "reconcile"],
         default_args={"owner": "patching", "retries": 0},
-        dagrun_timeout=timedelta(hours=2),
     ) as dag:
-        found = ReconcileOperator(task_id="settle", task_display_name="settle what no run owns")
+        lost = ReconcileOperator(task_id="reconcile", task_display_name="look after lost rollouts")
         TriggerDagRunOperator.partial(
             task_id="go_on",
-            task_display_name="go on in an open window",
+            task_display_name="trigger the next run",
             logical_date=None,
             skip_when_already_exists=True,
-        ).expand_kwargs(found.output)
+            openlineage_inject_parent_info=False,
+            map_index_template="{{ task.trigger_dag_id }}",
+        ).expand_kwargs(lost.output)
     return dag

@@ -1,39 +1,34 @@
-"""ReconcileOperator: looks after open rollouts that no run works on, and says which runs should go on with them."""
+"""The task that looks after what no DAG run owns any more; the decisions are in ``patching.rollout.reconcile``."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowRuntimeError
+from patching_airflow.operators.base import RolloutOperator
+
+LONGEST_REASON = 500
 
 
-class ReconcileOperator(BaseOperator):
-    """Settles what lost its run; its result is one set of arguments for each run that the next task triggers."""
+class ReconcileOperator(RolloutOperator):
+    """Settles, undoes to the end or expires every open rollout without a run.
 
-    ui_color = "#eef3f7"
+    Its result says which runs to trigger, as the arguments of a TriggerDagRunOperator; the same lost rollout in the
+    same window always gives the same run id, so a run is never triggered twice.
+    """
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
-        """Do it once; a paused DAG gets no run, because whoever paused it wanted it to rest."""
+        """Do it; without a ledger the task is red and nothing is done."""
         from patching.rollout.reconcile import reconcile
-        from patching_airflow.site import task_site
 
-        found = asyncio.run(reconcile(task_site(context)))
-        if not found.sentences:
-            self.log.info("nothing to do: every open rollout has its run or rests")
-        wanted = [item for item in found.go_on if not self._rests(context["ti"], item.dag_id)]
+        found = asyncio.run(reconcile(self.site(context)))
+        context["ti"].xcom_push(key="sentences", value=list(found.sentences))
+        self.log.info("%d done, %d runs to trigger", len(found.sentences), len(found.go_on))
         return [
-            {"trigger_dag_id": item.dag_id, "trigger_run_id": item.run_id, "conf": {"reason": item.reason}}
-            for item in wanted
+            {
+                "trigger_dag_id": wanted.dag_id,
+                "trigger_run_id": wanted.run_id,
+                "conf": {"reason": wanted.reason[:LONGEST_REASON]},
+            }
+            for wanted in found.go_on
         ]
-
-    def _rests(self, task_instance: Any, dag_id: str) -> bool:
-        try:
-            paused = bool(task_instance.get_dag(dag_id).is_paused)
-        except AirflowRuntimeError as error:
-            self.log.warning("Airflow does not know %s, so no run of it is triggered: %s", dag_id, error)
-            return True
-        if paused:
-            self.log.info("%s is paused, so no run of it is triggered", dag_id)
-        return paused

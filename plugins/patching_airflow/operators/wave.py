@@ -19,20 +19,32 @@ class WaveOperator(RolloutOperator):
         super().__init__(**kwargs)
         self.wave = wave
 
-    def look_again(self, at: datetime) -> None:
-        """Free the worker slot until a moment, then ask the ledger again."""
-        self.defer(trigger=DateTimeTrigger(moment=at), method_name="resume")
+
+class AskingOperator(WaveOperator):
+    """Asks the ledger, and again whenever the answer says so; in between it holds no worker slot."""
+
+    def ask(self, context: Any) -> str:
+        """Ask once."""
+        raise NotImplementedError
+
+    def execute(self, context: Any) -> str:
+        """Ask for the first time."""
+        return self.ask(context)
 
     def resume(self, context: Any, event: Any = None) -> str:
         """Ask again after a deferral."""
-        return str(self.execute(context))
+        return self.ask(context)
+
+    def look_again(self, at: datetime) -> None:
+        """Free the worker slot until a moment."""
+        self.defer(trigger=DateTimeTrigger(moment=at), method_name="resume")
 
 
-class GateOperator(WaveOperator):
+class GateOperator(AskingOperator):
     """Waits until the wave may start, or refuses; a waiting gate holds no worker slot."""
 
-    def execute(self, context: Any) -> str:
-        """Ask the gate once, and again whenever it said so."""
+    def ask(self, context: Any) -> str:
+        """Ask the gate."""
         from patching.rollout.answers import GateState
         from patching.rollout.gates import gate
 
@@ -74,10 +86,10 @@ class ApplyOperator(WaveOperator):
         self._stopped = "stopped in Airflow (marked, cleared or timed out)"
 
 
-class JudgeOperator(WaveOperator):
+class JudgeOperator(AskingOperator):
     """Lets the wave soak without a worker slot, then writes its one verdict."""
 
-    def execute(self, context: Any) -> str:
+    def ask(self, context: Any) -> str:
         """Ask the judge, and again when the soak is over."""
         from patching.rollout.answers import VerdictName
         from patching.rollout.judging import judge
