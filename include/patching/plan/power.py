@@ -70,17 +70,17 @@ def _probe(check: Check, wave: PlannedWave) -> CheckPower:
 
 def _metric(check: Check, wave: PlannedWave, controls: int) -> CheckPower:
     chosen = _comparison(check, controls)
-    size = _targets(len(wave.targets))
+    size, span = _targets(len(wave.targets)), f" over {format_duration(wave.soak)}" if wave.soak else ""
     lead = "" if controls else "no control is left: "
     if chosen == "control":
-        statement = f"{size} against {controls} unpatched"
+        statement = f"{size} against {controls} unpatched{span}"
         if controls < FEW_CONTROLS:
             statement += "; so few controls give little power"
     elif chosen == "before":
         own = "its" if len(wave.targets) == 1 else "their"
-        statement = f"{lead}{size} against {own} own time before; what hits everybody at once looks the same"
+        statement = f"{lead}{size} against {own} own time before{span}; what hits everybody at once looks the same"
     elif chosen == "threshold":
-        statement = f"{lead}{size} against the fixed limit {check.compare.threshold}"
+        statement = f"{lead}{size} against the fixed limit {check.compare.threshold}{span}"
     else:
         statement = f"{lead}no comparison is possible: the check will be inconclusive ({check.on_inconclusive})"
         return CheckPower(check=check.name, wave=wave.index, comparison="none", statement=statement)

@@ -162,8 +162,7 @@ def _grouped(found: Iterable[PlannedTarget]) -> list[list[PlannedTarget]]:
 
 def _target_lines(item: PlannedTarget, width: int, label: str | None) -> list[str]:
     domain = f"  {item.target.domain(label)}" if label else ""
-    head = f"{_sign(item.patches)} {item.target.name.ljust(width)}{domain}  {_changes(item.patches)}{_flags(item)}"
-    return [head, f"    because {item.reason}", *_warning_lines(item.warnings)]
+    return _described(item, f"{item.target.name.ljust(width)}{domain}", [])
 
 
 def _group_lines(group: Sequence[PlannedTarget], label: str | None) -> list[str]:
@@ -172,9 +171,22 @@ def _group_lines(group: Sequence[PlannedTarget], label: str | None) -> list[str]
         return _target_lines(item, 0, label)
     counts = Counter(one.target.domain(label) for one in group)
     spread = f" ({', '.join(f'{name} {count}' for name, count in sorted(counts.items()))})" if label else ""
-    head = f"{_sign(item.patches)} {len(group)} targets{spread}  {_changes(item.patches)}{_flags(item)}"
-    names = _names([one.target.name for one in group])
-    return [head, f"    {names}", f"    because {item.reason}", *_warning_lines(item.warnings)]
+    return _described(item, f"{len(group)} targets{spread}", [f"    {_names([one.target.name for one in group])}"])
+
+
+def _described(item: PlannedTarget, who: str, names: list[str]) -> list[str]:
+    """Say what happens to a target or a group of equal ones: one change beside the name, several below it."""
+    reboot = "  reboot" if item.reboot else ""
+    if len(item.patches) == 1:
+        sign, change = patch_text(item.patches[0]).split(" ", 1)
+        lines = [f"{sign} {who}  {change}{reboot}", *names]
+    else:
+        lines = [f"{_sign(item.patches)} {who}  {len(item.patches)} components{reboot}", *names]
+        lines += [f"    {line}" for line in _changes(item.patches)]
+    if not item.undo.possible:
+        why = f" ({item.undo.reason})" if item.undo.reason else ""
+        lines.append(f"    ! NO UNDO: available for {item.undo.covered} of {item.undo.total} components{why}")
+    return [*lines, f"    because {item.reason}", *_warning_lines(item.warnings)]
 
 
 def _sign(patches: Sequence[Patch]) -> str:
@@ -182,21 +194,11 @@ def _sign(patches: Sequence[Patch]) -> str:
     return signs.pop() if len(signs) == 1 else "~"
 
 
-def _changes(patches: Sequence[Patch]) -> str:
+def _changes(patches: Sequence[Patch]) -> list[str]:
     """List the first changes, those that close an advisory before those that only come along."""
     ordered = sorted(patches, key=lambda patch: not patch.advisories)
-    same = len({symbol(patch) for patch in patches}) == 1
-    shown = [patch_text(patch)[2 if same else 0 :] for patch in ordered[:SHOWN_PATCHES]]
-    more = len(ordered) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-
-
-def _flags(item: PlannedTarget) -> str:
-    said = "  reboot" if item.reboot else ""
-    if not item.undo.possible:
-        said += f"  NO UNDO: available for {item.undo.covered} of {item.undo.total} components"
-        said += f" ({item.undo.reason})" if item.undo.reason else ""
-    return said
+    more = len(ordered) - SHOWN_PATCHES
+    return [patch_text(patch) for patch in ordered[:SHOWN_PATCHES]] + ([f"  and {more} more"] if more > 0 else [])
 
 
 def _warning_lines(warnings: Sequence[Refusal]) -> list[str]:

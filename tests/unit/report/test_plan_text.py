@@ -49,7 +49,7 @@ def test_small_plan_as_it_is_printed() -> None:
     assert f"  wave 1 (canary): 1 target, then soaks 30m\n    ~ {first}  a  " in text
     assert "    ~ web-03  a  linux-image:amd64 6.1.90-1 -> 6.1.94-1  reboot\n        because DSA-1 is high; 1 " in text
     assert (
-        "    ~ web-01  a  2 components\n        ~ linux-image:amd64 6.1.90-1 -> 6.1.94-1\n        + dep:all 1.0\n"
+        "    ~ web-01  a  2 components\n        + dep:all 1.0\n        ~ linux-image:amd64 6.1.90-1 -> 6.1.94-1\n"
         "        ! NO UNDO: available for 30 of 121 components (no source for libc6=2.36-9)\n"
     ) in text
     assert "        ! curl: it is held on the host; run apt-mark unhold curl\n" in text
