@@ -69,6 +69,14 @@ def example() -> Plan:
     )
 
 
+def printed() -> str:
+    """Print it with other digests: any new field of a policy would change them."""
+    text = render_plan(example())
+    return re.sub(
+        r"^Plan [0-9a-f]{12} for (\S+) \(policy [0-9a-f]{12}", r"Plan 7f3a0c51d2e8 for \1 (policy 91c2b7704fa6", text
+    )
+
+
 def test_plan_in_the_page_is_what_is_printed() -> None:
     found = BLOCK.search(PAGE.read_text(encoding="utf-8"))
     assert found is not None
@@ -78,4 +86,4 @@ def test_plan_in_the_page_is_what_is_printed() -> None:
 
 if __name__ == "__main__":
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(BLOCK.sub(lambda _match: render_plan(example()), text), encoding="utf-8")
+    PAGE.write_text(BLOCK.sub(lambda _match: printed(), text), encoding="utf-8")
