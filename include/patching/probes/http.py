@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import ssl
 
 import httpx
 
@@ -56,16 +56,12 @@ async def _get(client: httpx.AsyncClient, url: str) -> tuple[int, str]:
 
 
 def _blame(error: httpx.HTTPError) -> bool | None:
-    """Say whether a failed request speaks against the target (False) or leaves everything open (None)."""
-    causes = _chain(error)
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return None
-    if any(isinstance(cause, (ConnectionError, OSError)) for cause in causes):
-        return False if any(isinstance(cause, ConnectionError) for cause in causes) else _unless_connecting(error)
-    return _unless_connecting(error)
+    """Say whether a failed request speaks against the target (False) or leaves everything open (None).
 
-
-def _unless_connecting(error: httpx.HTTPError) -> bool | None:
+    Refused, reset and a bad certificate come from the target; a name that is not resolved and a missing route do not.
+    """
+    if any(isinstance(cause, (ConnectionError, ssl.SSLError)) for cause in _chain(error)):
+        return False
     return None if isinstance(error, (httpx.ConnectError, httpx.PoolTimeout)) else False
 
 

@@ -110,6 +110,12 @@ async def test_service_that_hangs_up_fails() -> None:
     assert ok is False
 
 
+async def test_broken_tls_is_the_targets_failure(url: str) -> None:
+    """F3: a service that came back without its certificate is a regression."""
+    ok, detail = await ask(url.replace("http:", "https:"))
+    assert ok is False, detail
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
