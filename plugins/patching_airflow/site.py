@@ -98,7 +98,9 @@ def _channel(connections: AirflowConnections, open_channels: dict[str, Channel],
         found = connections.get(connection_id)
         folder = found.extra.get("simulated_fleet")
         open_channels[connection_id] = (
-            SimulatedChannel(SimulatedFleet(Path(str(folder)))) if folder else SshChannel(found)
+            SimulatedChannel(SimulatedFleet(Path(str(folder))))
+            if folder
+            else SshChannel.named(connection_id, connections)
         )
     return open_channels[connection_id]
 

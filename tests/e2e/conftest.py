@@ -67,14 +67,14 @@ class Run:
                 pytest.fail(f"{what}: not within {within:.0f} s; {self.tasks()}; {self.view().get('headline')}")
             time.sleep(0.3)
 
-    def task_is(self, task: str, *states: str, within: float = 120) -> str:
+    def task_is(self, task: str, *states: str, within: float = 240) -> str:
         return str(self.until(f"{task} is {states}", lambda: self._in(task, states), within))
 
     def _in(self, task: str, states: tuple[str, ...]) -> str | None:
         found = self.tasks().get(task)
         return found if found in states else None
 
-    def ends(self, within: float = 240) -> str:
+    def ends(self, within: float = 400) -> str:
         return str(self.until("the run ends", lambda: self.state() in ("success", "failed") and self.state(), within))
 
     def mark(self, task: str, state: str) -> None:

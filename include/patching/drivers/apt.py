@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from patching.change import JobResult, Outcome, Patch, Phase, Refusal, Reply, Step, Undo
 from patching.drivers import apt_checks, apt_undo
@@ -26,6 +27,9 @@ from patching.drivers.apt_undo import half_way, listed
 from patching.target import Snapshot, Target
 from patching.version_order import compare
 
+UNSET = datetime(1971, 1, 1, tzinfo=UTC)
+"""A snapshot as ``parse`` gives it has no moment yet: the caller, who has a clock, sets it."""
+
 
 class AptDriver:
     """Patches hosts with apt: one rehearsed transaction, verified by dpkg's status, undone by downgrade."""
@@ -45,8 +49,10 @@ class AptDriver:
         return parse_snapshot(target, replies)
 
     def preflight(self, snapshot: Snapshot) -> list[Refusal]:
-        """Run every check of ``apt_checks``, whose codes are stable."""
-        return apt_checks.preflight(self.chosen, snapshot)
+        """Run every check of ``apt_checks``, whose codes are stable; clocks are compared at ``taken_at``."""
+        found = apt_checks.preflight(self.chosen, snapshot)
+        skew = apt_checks.clock_skew(snapshot, snapshot.taken_at) if snapshot.taken_at > UNSET else None
+        return [*found, skew] if skew is not None else found
 
     def transaction(self, snapshot: Snapshot, wanted: Sequence[Patch]) -> list[Patch] | Refusal:
         """Give the rehearsed closure; codes of refusals: held, rehearsal_failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from patching.change import JobResult, Outcome, Phase, Step
 from patching.channels.base import Session
@@ -197,15 +198,13 @@ class ChangeJob(TargetJob):
 
     async def _new_boot(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
         """Prove the reboot by a boot id that differs from the one before; raises JobFailed after the timeout."""
-        waited, limit = 0.0, self.plan.policy.spec.reboot.timeout
+        limit = self.plan.policy.spec.reboot.timeout
+        until = self.site.clock() + timedelta(seconds=limit)
         now = now.model_copy(update={"boot_id": None})
         while now.boot_id is None or now.boot_id == before.boot_id:
-            if waited >= limit:
-                raise failed(
-                    f"no new boot id after {limit:g} s: the host did not reboot or did not come back", "reboot"
-                )
+            if self.site.clock() >= until:
+                raise failed(f"no new boot id after {limit:g} s: it did not reboot or did not come back", "reboot")
             await asyncio.sleep(self.site.poll)
-            waited += self.site.poll
             try:
                 now = await self.probe(session)
             except ChannelError as error:

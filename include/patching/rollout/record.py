@@ -118,7 +118,7 @@ def say_waiting(site: Site, rollout: str, sentence: str, *, target: str | None =
 
 
 def free_ended(site: Site, rollout: str) -> None:
-    """Release leases that a dead worker left on targets which have ended; one whose outcome is unknown keeps its own."""
+    """Release leases that a dead worker left on ended targets; one whose outcome is unknown keeps its own."""
     rows = {row.target: row for row in site.ledger.targets(rollout)}
     for lease in site.ledger.leases():
         row = rows.get(lease.target) if lease.rollout == rollout else None
