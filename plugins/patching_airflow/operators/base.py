@@ -19,6 +19,11 @@ def waves_of(dag: Any) -> list[str]:
     return sorted(name for name in groups if name.startswith("wave_"))
 
 
+def wave_number(group: str) -> int:
+    """Give the number in the name of a wave group."""
+    return int(group.rpartition("_")[2])
+
+
 class RolloutOperator(BaseOperator):
     """A task that reads its rollout from the ledger by its run, never from what Airflow says of other tasks."""
 

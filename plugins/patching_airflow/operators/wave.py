@@ -9,7 +9,7 @@ from typing import Any
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowFailException
 
-from patching_airflow.operators.base import RolloutOperator, waves_of
+from patching_airflow.operators.base import RolloutOperator, wave_number, waves_of
 
 
 class WaveOperator(RolloutOperator):
@@ -47,13 +47,19 @@ class GateOperator(AskingOperator):
         """Ask the gate."""
         from patching.rollout.answers import GateState
         from patching.rollout.gates import gate
+        from patching.rollout.record import frozen_plan
 
         site = self.site(context)
-        answer = gate(site, self.rollout(site, context), self.wave, context["ti"].run_id)
+        rollout = self.rollout(site, context)
+        answer = gate(site, rollout, self.wave, context["ti"].run_id)
         if answer.state is GateState.WAITS and answer.again_at is not None:
             self.note(context, answer.sentence)
             self.log.info(answer.sentence)
             self.look_again(answer.again_at)
+        plan = frozen_plan(site, rollout)
+        if plan is not None and plan.wave(self.wave) is None:
+            self.log.info(answer.sentence)
+            self.pass_over(context, [name for name in waves_of(self.dag) if wave_number(name) >= self.wave])
         refused = answer.state is not GateState.OPEN
         return self.show(context, answer.sentence, skipped=refused, bad=refused and answer.shown_as == "failed")
 
@@ -133,7 +139,7 @@ class UndoOperator(RolloutOperator):
         started = site.ledger.find(rollout, f"wave-started:{self.wave}") is not None
         if self.wave is None or not started or promoted(site, rollout, self.wave):
             return
-        later = [name for name in waves_of(self.dag) if int(name.rpartition("_")[2]) > self.wave]
+        later = [name for name in waves_of(self.dag) if wave_number(name) > self.wave]
         context["ti"].xcom_push(key="sentence", value=sentence)
         self.log.info(sentence)
         self.pass_over([*later, "verify"])
