@@ -65,7 +65,8 @@ class RolloutOperator(BaseOperator):
         should be red before.
         """
         wanted = tuple(f"{group}." for group in groups)
-        tasks = [item for name in self.dag.task_ids if name.startswith(wanted) for item in self._instances(name)]
+        names = [name for name in self.dag.task_ids if name.startswith(wanted) and name != self.task_id]
+        tasks = [item for name in names for item in self._instances(name)]
         if tasks:
             raise DownstreamTasksSkipped(tasks=tasks)
 

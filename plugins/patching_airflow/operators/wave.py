@@ -59,7 +59,7 @@ class GateOperator(AskingOperator):
         plan = frozen_plan(site, rollout)
         if plan is not None and plan.wave(self.wave) is None:
             self.log.info(answer.sentence)
-            self.pass_over(context, [name for name in waves_of(self.dag) if wave_number(name) >= self.wave])
+            self.pass_over([name for name in waves_of(self.dag) if wave_number(name) >= self.wave])
         refused = answer.state is not GateState.OPEN
         return self.show(context, answer.sentence, skipped=refused, bad=refused and answer.shown_as == "failed")
 
