@@ -1,4 +1,4 @@
-"""An Airflow of one machine on loopback: its four components started apart, watched, and stopped without a trace.
+"""An Airflow of one machine on loopback: its components started apart, watched, and stopped without a trace.
 
 ``airflow standalone`` leaves orphans after a signal, and an orphaned scheduler goes on scheduling.
 """
@@ -18,12 +18,15 @@ from pathlib import Path
 
 import httpx
 
+from patching_airflow.processes import end, family, start_time
+
 COMPONENTS: dict[str, list[str]] = {
     "api-server": ["api-server", "--host", "127.0.0.1", "--port", "{port}"],
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
+CELERY_COMPONENTS: dict[str, list[str]] = {**COMPONENTS, "celery-worker": ["celery", "worker", "--skip-serve-logs"]}
 GRACE = 20.0
 Say = Callable[[str], None]
 
@@ -32,17 +35,8 @@ class LocalAirflowError(RuntimeError):
     """The local Airflow could not be started or stopped; the message says what to do."""
 
 
-def start_time(pid: int) -> str | None:
-    """Give the kernel's start time of a process, None when there is none: a pid alone may be somebody else's."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()[19]
-
-
 class LocalAirflow:
-    """Four components in one home; users and passwords are for this machine only."""
+    """Its components in one home; users and passwords are for this machine only."""
 
     def __init__(
         self,
@@ -58,6 +52,7 @@ class LocalAirflow:
         self.port = port
         self.components = dict(components)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.known: dict[int, str] = {}
         self.passwords = {name: name for name in users}
         self.settings = {**self._defaults(dags, users, executor), **settings}
 
@@ -111,10 +106,17 @@ class LocalAirflow:
     def start(self, say: Say = lambda _line: None, within: float = 120.0) -> None:
         """Migrate the database, start the components, wait until the API answers.
 
-        Raises LocalAirflowError that says in one line what is in the way and how to go on.
+        Raises LocalAirflowError that says in one line what is in the way and how to go on; nothing is left running.
         """
         self.clear()
         self._check_port()
+        try:
+            self._start(say, within)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, say: Say, within: float) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "logs").mkdir(exist_ok=True)
         passwords = self.home / "passwords.json"
@@ -154,6 +156,7 @@ class LocalAirflow:
                 start_new_session=True,
             )
         self.processes[name] = process
+        self.known[process.pid] = start_time(process.pid) or ""
         self._record()
 
     def restart(self, name: str) -> None:
@@ -161,8 +164,9 @@ class LocalAirflow:
         self._launch(name, [part.format(port=self.port) for part in self.components[name]])
 
     def _record(self) -> None:
-        found = {name: [item.pid, start_time(item.pid)] for name, item in self.processes.items()}
-        (self.home / "processes.json").write_text(json.dumps(found))
+        partial = self.home / "processes.json.partial"
+        partial.write_text(json.dumps(self.known))
+        partial.rename(self.home / "processes.json")
 
     def _ready(self, within: float) -> None:
         deadline = time.monotonic() + within
@@ -173,63 +177,38 @@ class LocalAirflow:
             try:
                 if httpx.get(f"{self.url}/api/v2/version", timeout=2.0).status_code == 200:
                     return
-            except httpx.HTTPError:
-                time.sleep(0.3)
+            except httpx.TransportError:
+                pass  # nobody listens yet
+            time.sleep(0.3)
         raise LocalAirflowError(f"Airflow did not answer within {within:.0f} s: see {self.home / 'logs'}")
 
     def stop(self) -> None:
-        """Stop every component and whatever it left in its process group."""
-        for process in self.processes.values():
+        """Stop every component and whatever it started: tasks run in sessions of their own and outlive their worker.
+
+        Raises StillRunning when a process does not even end when it is killed.
+        """
+        running = [*self.processes.values()]
+        seen = {**self.known, **family(self.known)}
+        for process in running:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
-        for process in self.processes.values():
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-        for process in self.processes.values():
-            _end_group(process.pid)
-            process.wait()
+        while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            seen |= family(seen)
+        end(seen, running)
         self.processes.clear()
+        self.known.clear()
         (self.home / "processes.json").unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """End what an interrupted time left behind, recognised by pid and start time."""
+        """End what an interrupted time left behind, recognised by pid and start time.
+
+        Raises StillRunning when a process does not even end when it is killed.
+        """
         path = self.home / "processes.json"
         if not path.exists():
             return
-        for pid, started in json.loads(path.read_text()).values():
-            if start_time(pid) == started:
-                _end_group(pid)
+        recorded = {int(pid): started for pid, started in json.loads(path.read_text()).items()}
+        end({pid: started for pid, started in recorded.items() if start_time(pid) == started})
         path.unlink()
-
-
-def _end_group(pid: int) -> None:
-    """Kill what is left of a component's own session; its tasks run in sessions of their own below it."""
-    for child in _descendants(pid):
-        _signal(child)
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
-def _descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        child = int(path.parent.name)
-        if child != pid and (int(fields[1]) == pid or int(fields[3]) == pid):
-            found += [child, *_descendants(child)]
-    return found
-
-
-def _signal(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

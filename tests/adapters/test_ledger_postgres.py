@@ -13,11 +13,11 @@ from ledger_suite.contract_leases import LeaseContract  # noqa: E402
 from ledger_suite.contract_verifying import VerifyingContract  # noqa: E402
 from ledger_suite.contract_writing import WritingContract  # noqa: E402
 from ledger_suite.migrations import differences  # noqa: E402
-from ledger_suite.postgres_server import PostgresServer, postgres_server  # noqa: E402
 from ledger_suite.tampering import read_raw, run_raw  # noqa: E402
 from ledger_suite.values import K, SetClock, entry  # noqa: E402
 from patching.errors import LedgerError, LedgerUnavailable  # noqa: E402
 from patching.ledger.store import SqlLedger, open_ledger  # noqa: E402
+from servers.postgres import PostgresServer, postgres_server  # noqa: E402
 
 pytestmark = pytest.mark.postgres
 

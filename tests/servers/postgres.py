@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: own data folder, a Unix socket only, never as root, gone when the tests end."""
+"""A PostgreSQL server for tests: own data folder, a Unix socket, loopback when asked, never root, gone at the end."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import pytest
 import sqlalchemy as sa
+
+from servers.absent import not_installed
 
 
 def binaries() -> Path | None:
@@ -22,18 +24,25 @@ def binaries() -> Path | None:
 
 
 class PostgresServer:
-    """One server; databases are made one by one, so that every test has its own."""
+    """One server; databases are made one by one, so that every test has its own.
 
-    def __init__(self, folder: Path, binary: Path) -> None:
+    Its socket is in a folder that only its owner enters; on loopback (with ``port``) it asks for a password.
+    """
+
+    def __init__(self, folder: Path, binary: Path, owner: str = "patching", port: int | None = None) -> None:
         self.folder = folder
         self.binary = binary
+        self.owner = owner
+        self.port = port
         self._made = 0
 
     def initialise(self) -> None:
-        self._run("initdb", "-D", f"{self.folder}/data", "-U", "patching", "-A", "trust", "-E", "UTF8", "-N")
+        trusted = ("--auth-local=trust", "--auth-host=scram-sha-256")
+        self._run("initdb", "-D", f"{self.folder}/data", "-U", self.owner, *trusted, "-E", "UTF8", "-N")
 
     def start(self) -> None:
-        options = f"-c listen_addresses='' -k {self.folder} -c fsync=off -c max_connections=60"
+        listen = f"-c listen_addresses=127.0.0.1 -c port={self.port}" if self.port else "-c listen_addresses=''"
+        options = f"{listen} -k {self.folder} -c fsync=off -c max_connections=100"
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-w", "-o", options, "start")
 
     def stop(self, mode: str = "immediate") -> None:
@@ -43,12 +52,24 @@ class PostgresServer:
         """Make an empty database; gives its URL."""
         self._made += 1
         name = f"ledger{self._made}"
-        with sa.create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT").connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        self.ask(f"CREATE DATABASE {name}")
         return self.url(name)
 
+    def ask(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement as the server's owner; gives its rows."""
+        engine = sa.create_engine(self.url(database), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            done = connection.execute(sa.text(statement))
+            return [tuple(row) for row in done] if done.returns_rows else []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What PostgreSQL's own programs need to find this server."""
+        return {"PGHOST": str(self.folder), "PGPORT": str(self.port or 5432)}
+
     def url(self, database: str) -> str:
-        return f"postgresql+psycopg://patching@/{database}?host={self.folder}"
+        port = f"&port={self.port}" if self.port else ""
+        return f"postgresql+psycopg://{self.owner}@/{database}?host={self.folder}{port}"
 
     def _run(self, program: str, *arguments: str) -> None:
         user = _unprivileged() if os.geteuid() == 0 else None
@@ -76,19 +97,16 @@ def _unprivileged() -> pwd.struct_passwd:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(owner: str = "patching", port: int | None = None) -> Iterator[PostgresServer]:
     """Run a server; skips with the reason where there is none, fails under CI."""
     binary = binaries()
     if binary is None:
-        reason = "no PostgreSQL server in /usr/lib/postgresql: apt-get install postgresql"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        not_installed("no PostgreSQL server in /usr/lib/postgresql: apt-get install postgresql")
     folder = Path(tempfile.mkdtemp(prefix="patching-pg-"))
     if os.geteuid() == 0:
-        owner = _unprivileged()
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-    server = PostgresServer(folder, binary)
+        user = _unprivileged()
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    server = PostgresServer(folder, binary, owner, port)
     try:
         server.initialise()
         server.start()
