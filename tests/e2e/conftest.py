@@ -35,9 +35,8 @@ class Run:
     """One DAG run of one policy, seen from outside: REST, the ledger, and the hosts themselves."""
 
     world: World
-    policy: str
-    run_id: str
     dag_id: str
+    run_id: str
 
     def state(self) -> str:
         return str(self.world.admin.run(self.dag_id, self.run_id)["state"])
@@ -138,13 +137,12 @@ class World:
         document = {"_meta": {"hostvars": variables}, "web": {"hosts": hosts}}
         (self.stage.policies / "inventories" / f"{name}.json").write_text(json.dumps(document))
 
-    def trigger(self, policy: str, **conf: Any) -> Run:
-        """Trigger a policy as soon as Airflow has parsed it."""
-        dag_id = conf.pop("dag_id", f"patch__{policy}")
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> Run:
+        """Trigger a DAG as soon as Airflow has parsed it."""
         deadline = time.monotonic() + 60
         while True:
             try:
-                return Run(self, policy, self.admin.trigger(dag_id, conf), dag_id)
+                return Run(self, dag_id, self.admin.trigger(dag_id, conf))
             except AirflowApiError as error:
                 if error.status != 404 or time.monotonic() > deadline:
                     raise

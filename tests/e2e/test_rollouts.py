@@ -39,7 +39,7 @@ ASKS = ("approval: {required: 0}", "approval: {required: 2, approvers: [alice, b
 def good(world: World) -> Run:
     """Two people approve; in the middle of the first wave the policy's file breaks, and it stays broken."""
     path = world.policy("good", GOOD_HOSTS, ASKS)
-    run = world.trigger("good", reason="end-to-end: good")
+    run = world.trigger("patch__good", {"reason": "end-to-end: good"})
     run.answer("alice", "approve.person_1")
     run.answer("bob", "approve.person_2")
     run.task_is("wave_1.judge", "deferred", "success")
@@ -50,7 +50,7 @@ def good(world: World) -> Run:
 
 def judge_marked(world: World) -> Run:
     world.policy("judge-marked", JUDGE_HOSTS, ("soak: 8s", "soak: 120s"))
-    run = world.trigger("judge-marked", reason="end-to-end: judge marked success")
+    run = world.trigger("patch__judge-marked", {"reason": "end-to-end: judge marked success"})
     run.task_is("wave_1.judge", "deferred")
     run.mark("wave_1.judge", "success")
     run.ends()
@@ -59,18 +59,18 @@ def judge_marked(world: World) -> Run:
 
 def apply_marked(world: World) -> tuple[Run, Run]:
     world.policy("apply-marked", FAILED_HOSTS, SLOW)
-    run = world.trigger("apply-marked", reason="end-to-end: apply marked failed")
+    run = world.trigger("patch__apply-marked", {"reason": "end-to-end: apply marked failed"})
     run.until("the lease is taken", lambda: owners(world, run), 120)
     run.mark("wave_1.apply", "failed")
     run.ends()
-    second = world.trigger("apply-marked", reason="go on after the mark")
+    second = world.trigger("patch__apply-marked", {"reason": "go on after the mark"})
     second.ends()
     return run, second
 
 
 def apply_cleared(world: World) -> tuple[Run, dict[str, list[str]]]:
     world.policy("apply-cleared", CLEAR_HOSTS)
-    run = world.trigger("apply-cleared", reason="end-to-end: apply cleared")
+    run = world.trigger("patch__apply-cleared", {"reason": "end-to-end: apply cleared"})
     run.ends()
     before = {host: world.markers(host) for host in CLEAR_HOSTS}
     run.clear("wave_2.apply")
@@ -81,7 +81,7 @@ def apply_cleared(world: World) -> tuple[Run, dict[str, list[str]]]:
 
 def worker_killed(world: World) -> Run:
     world.policy("worker-killed", KILLED_HOSTS, SLOW)
-    run = world.trigger("worker-killed", reason="end-to-end: worker killed")
+    run = world.trigger("patch__worker-killed", {"reason": "end-to-end: worker killed"})
     owner = run.until("the lease is taken", lambda: owners(world, run), 120)
     os.kill(int(owner.split(":")[1]), signal.SIGKILL)
     run.ends()
@@ -156,11 +156,11 @@ def test_emergency_passes_freeze_where_the_policy_allows_it_and_is_in_the_ledger
     )
     allowed = "  emergency: {ignore: [window, freeze], approval: {required: 1, approvers: [bob]}}\n"
     world.policy("frozen", EMERGENCY_HOSTS, ("  rollout:\n", f"{frozen}{allowed}  rollout:\n"))
-    waiting = world.trigger("frozen", reason="waits for the freeze")
+    waiting = world.trigger("patch__frozen", {"reason": "waits for the freeze"})
     waiting.task_is("wave_1.gate", "skipped", "deferred")
     assert "freeze" in waiting.note()
-    conf = {"policy": "frozen", "reason": "exploited tonight", "advisory_ids": ["DLA-LAB-0001"]}
-    urgent = world.trigger("frozen", dag_id="patch_emergency", **conf)
+    conf: dict[str, Any] = {"policy": "frozen", "reason": "exploited tonight", "advisory_ids": ["DLA-LAB-0001"]}
+    urgent = world.trigger("patch_emergency", conf)
     urgent.answer("bob", "approve.person_1")
     assert urgent.ends() == "success", urgent.note()
     assert world.versions(EMERGENCY_HOSTS) == {"web-12": NEW}
@@ -180,7 +180,7 @@ def test_bad_update_is_caught_on_the_canary_and_reaches_no_other_host(
     world.lab.publish("v3")
     world.stage.sync_advisories()
     world.policy("bad", GOOD_HOSTS)
-    run = world.trigger("bad", reason="end-to-end: bad")
+    run = world.trigger("patch__bad", {"reason": "end-to-end: bad"})
     assert run.ends() == "failed"
     assert run.view()["rollout"]["state"] == "undone", run.note()
     assert set(world.versions(GOOD_HOSTS).values()) == {NEW}
@@ -198,7 +198,7 @@ def test_every_chain_of_the_ledger_verifies(world: World, campaign: dict[str, Fu
 def test_broken_policy_is_a_stub_with_its_message_and_other_dags_stay(world: World) -> None:
     path: Path = world.stage.policies / "typo.yaml"
     path.write_text("apiVersion: patching/v1alpha1\nkind: PatchPolicy\nmetadata: {name: typo}\nspec: {modee: apply}\n")
-    run = world.trigger("typo")
+    run = world.trigger("patch__typo", {})
     run.task_is("discover.targets", "failed")
     assert 'did you mean "mode"' in run.note()
     assert world.admin.get("/api/v2/importErrors")["import_errors"] == []

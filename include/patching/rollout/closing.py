@@ -8,7 +8,7 @@ from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.plan.document import Plan
 from patching.report.rollout_report import make_report
 from patching.rollout.answers import Closing, WaveSummary
-from patching.rollout.gates import promoted
+from patching.rollout.gates import carried_over, promoted
 from patching.rollout.probing import probe_fleet
 from patching.rollout.record import frozen_plan, request_of_run, rollout_of_run, run_key
 from patching.rollout.site import Site
@@ -24,10 +24,11 @@ RED = frozenset(
 async def verify(site: Site, rollout: str, run_id: str) -> WaveSummary:
     """Look once more at every applied target after the last wave, and complete the rollout if all run what was planned.
 
-    Skipped while a wave is not promoted. A target that drifted away, or does not answer, holds the rollout.
+    Skipped while a wave is not promoted. A target that drifted away, or does not answer, holds the rollout. One that a
+    person resumed or promoted after its last wave waits, as no gate opens for it any more.
     """
     row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
-    if row is None or plan is None or row.state is not RolloutState.RUNNING:
+    if row is None or plan is None or row.state not in (RolloutState.RUNNING, RolloutState.WAITING):
         state = row.state.value if row else "unknown"
         return WaveSummary(wave=0, shard=0, sentence=f'the rollout is "{state}"', skipped=True)
     missing = [wave.index for wave in plan.waves if not promoted(site, rollout, wave.index)]
@@ -126,7 +127,9 @@ def colour(site: Site, row: RolloutRow, plan: Plan | None, run_id: str) -> tuple
         return asked_ahead, f"not approved: plan {plan.digest[:12]} waits for {plan.approval_required} approvals"
     if row.state is RolloutState.RUNNING:
         return False, f"interrupted: {applied} of {len(rows)} applied; the next run goes on with the rest"
-    said = row.waits_for or row.reason
-    unknown = any(item.outcome is Outcome.UNKNOWN for item in rows)
-    unfinished = "is not finished" in said
-    return not (unknown or unfinished), f"{applied} of {len(rows)} applied; {said}"
+    if carried_over(site, row.id, run_id):
+        return True, f"{applied} of {len(rows)} applied; {row.waits_for or row.reason}"
+    return (
+        False,
+        f"interrupted: {applied} of {len(rows)} applied; {row.waits_for or 'the next run goes on with the rest'}",
+    )

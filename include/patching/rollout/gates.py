@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from patching.change import Outcome
-from patching.ledger.entry import EntryKind, NewEntry
+from patching.ledger.base import Ledger
+from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan
 from patching.plan.windows import freeze_at, next_opening, open_window, sentence
 from patching.rollout.answers import GateAnswer, GateState, Request
@@ -47,7 +48,7 @@ def gate(site: Site, rollout: str, wave: int, run_id: str) -> GateAnswer:
     elif answer.state is GateState.WAITS:
         say_waiting(site, rollout, answer.sentence)
     else:
-        _pause(site, rollout, row.state, answer.sentence)
+        _pause(site, rollout, row.state, answer, run_id)
     return answer
 
 
@@ -61,8 +62,7 @@ def _refused_by_ledger(site: Site, plan: Plan, state: RolloutState, wave: int) -
         return _answer(GateState.REFUSED, wave, "the plan is not approved", shown_as="skipped")
     if state in FINAL or state not in Opened:
         return _answer(GateState.REFUSED, wave, f'the rollout is "{state.value}"', shown_as="skipped")
-    verdict = site.ledger.find(plan.rollout, f"verdict:{wave}")
-    if verdict is not None:
+    if verdict_of(site.ledger, plan.rollout, wave) is not None:
         return _answer(GateState.REFUSED, wave, f"wave {wave} has its verdict already", shown_as="skipped")
     if wave > 1 and not promoted(site, plan.rollout, wave - 1):
         return _answer(GateState.REFUSED, wave, f"wave {wave - 1} is not promoted", shown_as="skipped")
@@ -70,9 +70,18 @@ def _refused_by_ledger(site: Site, plan: Plan, state: RolloutState, wave: int) -
 
 
 def promoted(site: Site, rollout: str, wave: int) -> bool:
-    """Say whether the ledger has a promoting verdict for a wave."""
-    entry = site.ledger.find(rollout, f"verdict:{wave}")
+    """Say whether the ledger has a promoting verdict for a wave, the judge's own or a person's after it."""
+    entry = verdict_of(site.ledger, rollout, wave)
     return entry is not None and entry.body.get("verdict") == "promote"
+
+
+def verdict_of(ledger: Ledger, rollout: str, wave: int) -> LedgerEntry | None:
+    """Find the verdict that holds for a wave: the judge's, or a person's after it.
+
+    The judge's (``verdict:N``) is never overwritten; a person's (``verdict:N:by:M``) names who and why.
+    """
+    found = [item for item in ledger.entries(rollout, kinds=[EntryKind.VERDICT]) if item.body.get("wave") == wave]
+    return found[-1] if found else None
 
 
 def _worked_in(site: Site, rollout: str, run_id: str) -> bool:
@@ -121,8 +130,18 @@ def _open(site: Site, plan: Plan, wave: int, run_id: str) -> None:
     say_waiting(site, plan.rollout, "")
 
 
-def _pause(site: Site, rollout: str, state: RolloutState, text: str) -> None:
-    """A window that closed between two waves makes the rollout wait for the next run."""
+def _pause(site: Site, rollout: str, state: RolloutState, answer: GateAnswer, run_id: str) -> None:
+    """Leave the rest to the run of the next window: that is written down, and makes this run a carried-over one."""
+    body = {"wave": answer.wave, "gate": "time", "open": False, "reason": answer.sentence, "run": run_id}
+    key = f"gate-closed:{answer.wave}:{run_id}"
+    if site.ledger.find(rollout, key) is None:
+        site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.GATE, key=key, body=body))
     if state is RolloutState.RUNNING:
-        site.ledger.transition(rollout, RolloutState.WAITING, reason=text)
-    say_waiting(site, rollout, text)
+        site.ledger.transition(rollout, RolloutState.WAITING, reason=answer.sentence)
+    say_waiting(site, rollout, answer.sentence)
+
+
+def carried_over(site: Site, rollout: str, run_id: str) -> bool:
+    """Say whether a window or freeze ended this run's work, so that a later run goes on with the rest."""
+    gates = site.ledger.entries(rollout, kinds=[EntryKind.GATE])
+    return any(entry.body.get("run") == run_id and not entry.body.get("open") for entry in gates)

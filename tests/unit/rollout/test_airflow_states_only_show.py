@@ -122,3 +122,21 @@ async def test_a_wave_that_the_plan_does_not_have_is_refused(tmp_path, wave):
     fleet = Fleet(tmp_path)
     await fleet.begin()
     assert (await fleet.gate(wave)).state is GateState.REFUSED
+
+
+async def test_run_whose_gates_never_opened_for_another_reason_than_time_is_red(tmp_path):
+    fleet = Fleet(tmp_path)
+    await fleet.begin()
+    closing = await fleet.finish()
+    assert not closing.good
+    assert "interrupted: 0 of 6 applied" in closing.sentence
+
+
+async def test_run_that_a_freeze_keeps_from_working_is_green_and_says_so(tmp_path):
+    freeze = {"from": "2026-11-01", "to": "2026-12-01", "reason": "audit"}
+    fleet = Fleet(tmp_path, schedule={"timezone": "UTC", "freezes": [freeze]})
+    fleet.new_run("run-1", scheduled=True)
+    closing = await fleet.whole()
+    assert closing.good
+    assert "audit" in closing.sentence
+    assert not any(fleet.hosts.markers(name) for name in fleet.names)
