@@ -7,7 +7,7 @@ from functools import partial
 from airflow.sdk import DAG
 
 from patching_airflow.operators.planning import BrokenPolicyOperator
-from patching_dags.rollout import MOST_PEOPLE, MOST_WAVES, graph, policy_params
+from patching_dags.rollout import MOST_PEOPLE, MOST_WAVES, add_form, graph, policy_params
 
 
 def broken(name: str, message: str) -> DAG:
@@ -23,7 +23,7 @@ def broken(name: str, message: str) -> DAG:
         is_paused_upon_creation=False,
         tags=["patching", "broken-policy"],
         default_args={"owner": "patching", "retries": 0},
-        params=policy_params("apply"),
     ) as dag:
         graph(partial(BrokenPolicyOperator, message=message), [None] * MOST_WAVES, MOST_PEOPLE, 1)
+    add_form(dag, policy_params("apply"))
     return dag

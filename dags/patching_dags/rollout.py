@@ -18,6 +18,8 @@ from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, TriggerRule
 from patching.policy import Policy, WaveRule
 from patching.quantity import format_duration
 from patching_airflow.operators.planning import (
+    APPROVE,
+    REJECT,
     AskPersonOperator,
     DecideApprovalOperator,
     DiscoverOperator,
@@ -60,12 +62,21 @@ def build(policy: Policy, path: Path) -> DAG:
         is_paused_upon_creation=False,
         tags=["patching", spec.driver.name, *labels],
         default_args={"owner": owner, "retries": 0},
-        params=policy_params(spec.mode),
     ) as dag:
         people = max(spec.approval.required, 1)
         discovery = partial(DiscoverOperator, policy_path=str(path))
         graph(discovery, spec.rollout.waves, people, shards_of(policy))
+    add_form(dag, policy_params(spec.mode))
     return dag
+
+
+def add_form(dag: DAG, params: dict[str, Param]) -> None:
+    """Give a DAG its trigger form once its tasks are made.
+
+    Otherwise Airflow copies the form into every task and validates its defaults at each parse: more than half of the
+    time. Tasks see the values all the same, and a run's conf is validated when it is triggered.
+    """
+    dag.params.update(params)
 
 
 def shards_of(policy: Policy) -> int:
@@ -132,13 +143,14 @@ def approve(plan: BaseOperator, people: int) -> BaseOperator:
             AskPersonOperator(
                 task_id=f"person_{number}",
                 task_display_name=f"approval {number} of {people}",
-                number=number,
+                subject="Approve the plan",
+                options=[APPROVE, REJECT],
                 params={"comment": Param("", type=["string", "null"], title="Comment")},
                 trigger_rule=TriggerRule.ALL_DONE,
             )
             for number in range(1, people + 1)
         ]
-        decide = DecideApprovalOperator(task_id="decide", task_display_name="decide", people=people, **always())
+        decide = DecideApprovalOperator(task_id="decide", task_display_name="decide", **always())
         prepare = PrepareOperator(task_id="prepare", task_display_name="download and check", **always())
         plan >> asked >> decide >> prepare
     return prepare
@@ -147,15 +159,15 @@ def approve(plan: BaseOperator, people: int) -> BaseOperator:
 def wave_group(before: BaseOperator, number: int, rule: WaveRule | None, shards: int) -> BaseOperator:
     """Make the four tasks of one wave; its last is ``undo``."""
     with TaskGroup(f"wave_{number}", group_display_name=f"wave {number}{size_of(rule)}"):
-        gate = GateOperator(task_id="gate", task_display_name="gate", wave=number, **always())
-        common: dict[str, Any] = {"task_id": "apply", "task_display_name": "apply", "wave": number, **always()}
+        gate = GateOperator(task_id="gate", task_display_name="gate", **always())
+        common: dict[str, Any] = {"task_id": "apply", "task_display_name": "apply", **always()}
         if shards == 1:
             apply: Any = ApplyOperator(**common)
         else:
             apply = ApplyOperator.partial(shards=shards, map_index_template="{{ shard_label }}", **common)
             apply = apply.expand(shard=list(range(shards)))
-        judge = JudgeOperator(task_id="judge", task_display_name="soak and judge", wave=number, **always())
-        undo = UndoOperator(task_id="undo", task_display_name="undo if bad", wave=number, **always())
+        judge = JudgeOperator(task_id="judge", task_display_name="soak and judge", **always())
+        undo = UndoOperator(task_id="undo", task_display_name="undo if bad", **always())
         before >> gate >> apply >> judge >> undo
     return undo
 

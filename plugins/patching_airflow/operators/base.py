@@ -13,15 +13,19 @@ from patching_airflow.site import task_site
 NO_ROLLOUT = "this run has no rollout: discovery did not get that far, so nothing is done here"
 
 
+def wave_of(task_id: str) -> int | None:
+    """Say which wave a task belongs to: its id is stable, so it says so (``wave_3.gate`` → 3); None outside of waves.
+
+    Ids are read instead of arguments because every constructor in a class hierarchy costs a tenth of the parse time.
+    """
+    group, _, number = task_id.partition(".")[0].rpartition("_")
+    return int(number) if group == "wave" else None
+
+
 def waves_of(dag: Any) -> list[str]:
     """Name the wave groups of a DAG."""
     groups = {name.partition(".")[0] for name in dag.task_ids}
     return sorted(name for name in groups if name.startswith("wave_"))
-
-
-def wave_number(group: str) -> int:
-    """Give the number in the name of a wave group."""
-    return int(group.rpartition("_")[2])
 
 
 class RolloutOperator(BaseOperator):

@@ -16,6 +16,11 @@ APPROVE, REJECT = "Approve", "Reject"
 LEAST_WAIT = timedelta(minutes=1)
 
 
+def persons_of(dag: Any) -> list[str]:
+    """Name the tasks that ask people."""
+    return sorted(name for name in dag.task_ids if name.startswith("approve.person_"))
+
+
 class DiscoverOperator(RolloutOperator):
     """Reads the policy once, opens or adopts its rollout, and takes a snapshot of every target.
 
@@ -131,9 +136,10 @@ class AskPersonOperator(HITLOperator):
     answers in the same second may both get through; the decision counts people, not answers.)
     """
 
-    def __init__(self, *, number: int, **kwargs: Any) -> None:
-        super().__init__(subject="Approve the plan", options=[APPROVE, REJECT], **kwargs)
-        self.number = number
+    @property
+    def number(self) -> int:
+        """Which person it asks, from 1; its id says so (``approve.person_2``)."""
+        return int(self.task_id.rpartition("_")[2])
 
     def execute(self, context: Any) -> Any:
         """Put the question with the plan in it; the wait ends when the window opens."""
@@ -178,19 +184,13 @@ class AskPersonOperator(HITLOperator):
 
     def _answered(self, context: Any) -> set[str]:
         """Name the people who answered the other questions, whichever was asked first."""
-        stem = self.task_id.rpartition("_")[0] + "_"
-        others = [name for name in self.dag.task_ids if name.startswith(stem) and name != self.task_id]
-        said = [context["ti"].xcom_pull(task_ids=name) for name in others]
+        said = [context["ti"].xcom_pull(task_ids=name) for name in persons_of(self.dag) if name != self.task_id]
         users = [(answer or {}).get("responded_by_user") for answer in said]
         return {str(user["id"]) for user in users if user}
 
 
 class DecideApprovalOperator(RolloutOperator):
     """Counts the answers and writes the decision, bound to the plan's digest, into the ledger."""
-
-    def __init__(self, *, people: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.people = people
 
     def execute(self, context: Any) -> str:
         """Do it; only a decision in the ledger opens a gate later."""
@@ -205,8 +205,8 @@ class DecideApprovalOperator(RolloutOperator):
         from patching.rollout.answers import Answer
 
         found = []
-        for number in range(1, self.people + 1):
-            said = context["ti"].xcom_pull(task_ids=f"approve.person_{number}")
+        for name in persons_of(self.dag):
+            said = context["ti"].xcom_pull(task_ids=name)
             user = (said or {}).get("responded_by_user")
             if not user:
                 continue

@@ -9,15 +9,19 @@ from typing import Any
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowFailException
 
-from patching_airflow.operators.base import RolloutOperator, wave_number, waves_of
+from patching_airflow.operators.base import RolloutOperator, wave_of, waves_of
 
 
 class WaveOperator(RolloutOperator):
     """A task of one wave."""
 
-    def __init__(self, *, wave: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.wave = wave
+    @property
+    def wave(self) -> int:
+        """Number of its wave, from 1."""
+        found = wave_of(self.task_id)
+        if found is None:
+            raise ValueError(f"{self.task_id} is in no group wave_<number>: a wave's task must be")
+        return found
 
 
 class AskingOperator(WaveOperator):
@@ -59,7 +63,7 @@ class GateOperator(AskingOperator):
         plan = frozen_plan(site, rollout)
         if plan is not None and plan.wave(self.wave) is None:
             self.log.info(answer.sentence)
-            self.pass_over([name for name in waves_of(self.dag) if wave_number(name) >= self.wave])
+            self.pass_over([name for name in waves_of(self.dag) if (wave_of(name) or 0) >= self.wave])
         refused = answer.state is not GateState.OPEN
         return self.show(context, answer.sentence, skipped=refused, bad=refused and answer.shown_as == "failed")
 
@@ -115,34 +119,27 @@ class JudgeOperator(AskingOperator):
 
 
 class UndoOperator(RolloutOperator):
-    """Undoes what the ledger says must be undone, in one wave at once or (``wave`` None) in the final sweep."""
-
-    def __init__(self, *, wave: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.wave = wave
+    """Undoes what the ledger says must be undone: in its wave at once, outside of waves in the whole rollout."""
 
     def execute(self, context: Any) -> str:
         """Do it; a target that could not be undone makes the task red and is quarantined."""
         from patching.rollout.undoing import undo_wave
 
-        site = self.site(context)
+        site, wave = self.site(context), wave_of(self.task_id)
         rollout = self.rollout(site, context)
-        summary = asyncio.run(undo_wave(site, rollout, self.wave, context["ti"].run_id))
-        if self.wave is not None and not summary.bad:
-            self._later_waves(site, rollout, context, summary.sentence)
+        summary = asyncio.run(undo_wave(site, rollout, wave, context["ti"].run_id))
+        if wave is not None and not summary.bad and self._stopped_here(site, rollout, wave):
+            context["ti"].xcom_push(key="sentence", value=summary.sentence)
+            self.log.info(summary.sentence)
+            self.pass_over([*(name for name in waves_of(self.dag) if (wave_of(name) or 0) > wave), "verify"])
         return self.show(context, summary.sentence, skipped=summary.skipped, bad=summary.bad)
 
-    def _later_waves(self, site: Any, rollout: str, context: Any, sentence: str) -> None:
-        """Show the later waves as skipped at once where this one stopped the rollout: the ledger would refuse them."""
+    def _stopped_here(self, site: Any, rollout: str, wave: int) -> bool:
+        """Say whether this wave stopped the rollout: the ledger would refuse every later one."""
         from patching.rollout.gates import promoted
 
-        started = site.ledger.find(rollout, f"wave-started:{self.wave}") is not None
-        if self.wave is None or not started or promoted(site, rollout, self.wave):
-            return
-        later = [name for name in waves_of(self.dag) if wave_number(name) > self.wave]
-        context["ti"].xcom_push(key="sentence", value=sentence)
-        self.log.info(sentence)
-        self.pass_over([*later, "verify"])
+        started = site.ledger.find(rollout, f"wave-started:{wave}") is not None
+        return started and not promoted(site, rollout, wave)
 
 
 class VerifyOperator(RolloutOperator):
