@@ -22,13 +22,20 @@ class Left(Protocol):
 
 @contextmanager
 def adopting_orphans() -> Iterator[Left]:
-    """Make this process the parent of every orphan below it, until the end of the block; gives who is left."""
+    """Make this process the parent of every orphan below it, until the end of the block; gives who is left.
+
+    What the processes of before start meanwhile is theirs, and does not count.
+    """
     before = {(child.pid, child.create_time()) for child in psutil.Process().children(recursive=True)}
     _subreaper(on=True)
 
-    def fresh() -> list[psutil.Process]:
-        children = psutil.Process().children(recursive=True)
-        return [child for child in children if (child.pid, child.create_time()) not in before]
+    def fresh(of: psutil.Process | None = None) -> list[psutil.Process]:
+        found = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in (of or psutil.Process()).children():
+                if (child.pid, child.create_time()) not in before:
+                    found += [child, *fresh(child)]
+        return found
 
     def left() -> list[str]:
         found = []

@@ -55,11 +55,11 @@ class PostgresServer:
         self.ask(f"CREATE DATABASE {name}")
         return self.url(name)
 
-    def ask(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Run one statement as the server's owner; gives its rows."""
+    def ask(self, statement: str, database: str = "postgres", **values: str) -> list[tuple[Any, ...]]:
+        """Run one statement with its values (``:name``) as the server's owner; gives its rows."""
         engine = sa.create_engine(self.url(database), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         with engine.connect() as connection:
-            done = connection.execute(sa.text(statement))
+            done = connection.execute(sa.text(statement), values)
             return [tuple(row) for row in done] if done.returns_rows else []
 
     @property
