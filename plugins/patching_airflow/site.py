@@ -31,6 +31,11 @@ def setting(key: str, fallback: str | None = None) -> str | None:
     return None if found is None else str(found)
 
 
+def seconds(key: str, fallback: float) -> float:
+    """Read a number of seconds of section ``[patching]``."""
+    return float(setting(key, str(fallback)) or fallback)
+
+
 def policies_dir(dag_file: str | Path) -> Path:
     """Give the folder of the policies: ``[patching] policies_dir``, else ``policies`` beside the DAG file.
 
@@ -151,7 +156,7 @@ def task_site(context: Any) -> Site:
         run_active=partial(run_active, task_instance),
         crash=partial(_crash, crash_at) if crash_at else _go_on,
         log=task_instance.log.info if hasattr(task_instance, "log") else log.info,
-        lease_ttl=float(setting("lease_ttl", "30") or 30),
+        lease_ttl=seconds("lease_ttl", 30),
     )
 
 

@@ -46,6 +46,9 @@ class TaskInstance:
     def xcom_pull(self, task_ids: str) -> Any:
         return self.answers.get(task_ids)
 
+    def get_dag(self, dag_id: str) -> Any:
+        return SimpleNamespace(is_paused=dag_id in self.answers.get("paused", ()))
+
 
 class World:
     """A fleet, the DAG of its policy, and whatever Airflow would have been told."""
@@ -268,6 +271,8 @@ def test_reconcile_gives_the_run_that_should_go_on_as_arguments_of_a_trigger(wor
     assert wanted["trigger_dag_id"] == "patch__web"
     assert wanted["trigger_run_id"] == f"reconcile__{here.fleet.rollout}__20261124T1130"
     assert "no run works on it" in wanted["conf"]["reason"]
+    here.answers["paused"] = ["patch__web"]
+    assert dag.get_task("reconcile").execute(here.context("reconcile")) == []
     trigger = dag.get_task("go_on").unmap(wanted)
     assert trigger.skip_when_already_exists
     assert dag.get_task("go_on").upstream_task_ids == {"reconcile"}

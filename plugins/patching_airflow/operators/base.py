@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
+from patching_airflow.operators.patience import PatientOperator
 from patching_airflow.site import task_site
 
 NO_ROLLOUT = "this run has no rollout: discovery did not get that far, so nothing is done here"
@@ -28,7 +28,7 @@ def waves_of(dag: Any) -> list[str]:
     return sorted(name for name in groups if name.startswith("wave_"))
 
 
-class RolloutOperator(BaseOperator):
+class RolloutOperator(PatientOperator):
     """A task that reads its rollout from the ledger by its run, never from what Airflow says of other tasks."""
 
     ui_color = "#eef3f7"
@@ -55,12 +55,6 @@ class RolloutOperator(BaseOperator):
             raise AirflowSkipException(sentence)
         self.log.info(sentence)
         return sentence
-
-    def note(self, context: Any, sentence: str) -> None:
-        """Write the sentence where a person looks first: the note of the run."""
-        from patching_airflow.hooks.run_note import write_run_note
-
-        write_run_note(context["ti"].dag_id, context["ti"].run_id, sentence)
 
     def pass_over(self, groups: Iterable[str]) -> None:
         """Show the tasks of whole groups as skipped at once, and end this one: the ledger would refuse each of them.

@@ -11,6 +11,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from patching_airflow.operators.base import RolloutOperator, waves_of
+from patching_airflow.operators.patience import PatientOperator
 
 APPROVE, REJECT = "Approve", "Reject"
 LEAST_WAIT = timedelta(minutes=1)
@@ -31,7 +32,7 @@ class DiscoverOperator(RolloutOperator):
         super().__init__(**kwargs)
         self.policy_path = policy_path
 
-    def execute(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Do it; a broken policy, an unknown inventory or label fails here with what to write instead."""
         from patching.errors import PatchingError
         from patching.rollout.discovery import discover
@@ -92,7 +93,7 @@ class BrokenPolicyOperator(RolloutOperator):
         super().__init__(**kwargs)
         self.message = message
 
-    def execute(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Fail with the message; rollouts that are under way go on with their frozen plan."""
         self.note(context, self.message)
         raise AirflowFailException(self.message)
@@ -101,7 +102,7 @@ class BrokenPolicyOperator(RolloutOperator):
 class PlanOperator(RolloutOperator):
     """Makes the plan and freezes it; clearing it finds the same plan."""
 
-    def execute(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Do it; tasks that the plan will not need are shown as skipped at once."""
         from patching.errors import PatchingError
         from patching.report.plan_text import render_plan, summary
@@ -128,7 +129,7 @@ class PlanOperator(RolloutOperator):
         return summary(plan)
 
 
-class AskPersonOperator(HITLOperator):
+class AskPersonOperator(PatientOperator, HITLOperator):
     """Asks one person for approval through Airflow's human-in-the-loop page.
 
     It is skipped when nobody needs to be asked. Who may answer comes from the frozen policy. An answer of somebody who
@@ -141,7 +142,7 @@ class AskPersonOperator(HITLOperator):
         """Which person it asks, from 1; its id says so (``approve.person_2``)."""
         return int(self.task_id.rpartition("_")[2])
 
-    def execute(self, context: Any) -> Any:
+    def work(self, context: Any) -> Any:
         """Put the question with the plan in it; the wait ends when the window opens."""
         from patching.rollout.approval import approval_request
         from patching.rollout.record import rollout_of_run
@@ -158,18 +159,16 @@ class AskPersonOperator(HITLOperator):
         if asked.until is not None:
             self.response_timeout = max(asked.until - datetime.now(UTC), LEAST_WAIT)
         self._say(context, asked)
-        return super().execute(context)
+        return HITLOperator.execute(self, context)
 
     def _say(self, context: Any, asked: Any) -> None:
-        from patching_airflow.hooks.run_note import write_run_note
-
         people = "person" if asked.needed == 1 else "different people"
         until = f", until {asked.until:%a %H:%M} UTC" if asked.until else ""
         sentence = (
             f"waits for the approval of plan {asked.plan_digest[:12]} by {asked.needed} {people} "
             f"({', '.join(asked.approvers) or 'anybody who may'}){until}"
         )
-        write_run_note(context["ti"].dag_id, context["ti"].run_id, sentence)
+        self.note(context, sentence)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """Give who answered what; a person who answered another of these tasks is not counted twice."""
@@ -179,7 +178,7 @@ class AskPersonOperator(HITLOperator):
         person = (answer.get("responded_by_user") or {}).get("id")
         if person is not None and person in self._answered(context):
             self.log.warning("%s answered already: somebody else must answer", person)
-            return self.execute(context)
+            return self.attempt(context)
         return answer
 
     def _answered(self, context: Any) -> set[str]:
@@ -192,7 +191,7 @@ class AskPersonOperator(HITLOperator):
 class DecideApprovalOperator(RolloutOperator):
     """Counts the answers and writes the decision, bound to the plan's digest, into the ledger."""
 
-    def execute(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Do it; only a decision in the ledger opens a gate later."""
         from patching.rollout.approval import decide
 
@@ -225,7 +224,7 @@ class DecideApprovalOperator(RolloutOperator):
 class PrepareOperator(RolloutOperator):
     """Downloads and checks the planned packages on every target, once the plan is approved."""
 
-    def execute(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Do it; a target that fails here tries once more in its own change job."""
         from patching.rollout.approval import prepare
 

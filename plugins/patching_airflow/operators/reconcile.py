@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from airflow.sdk.exceptions import AirflowRuntimeError
+
 from patching_airflow.operators.base import RolloutOperator
 
 LONGEST_REASON = 500
@@ -17,8 +19,8 @@ class ReconcileOperator(RolloutOperator):
     same window always gives the same run id, so a run is never triggered twice.
     """
 
-    def execute(self, context: Any) -> list[dict[str, Any]]:
-        """Do it; without a ledger the task is red and nothing is done."""
+    def work(self, context: Any) -> list[dict[str, Any]]:
+        """Do it; a paused DAG gets no run, because whoever paused it wanted it to rest."""
         from patching.rollout.reconcile import reconcile
 
         found = asyncio.run(reconcile(self.site(context)))
@@ -31,4 +33,15 @@ class ReconcileOperator(RolloutOperator):
                 "conf": {"reason": wanted.reason[:LONGEST_REASON]},
             }
             for wanted in found.go_on
+            if not self._rests(context["ti"], wanted.dag_id)
         ]
+
+    def _rests(self, task_instance: Any, dag_id: str) -> bool:
+        try:
+            paused = bool(task_instance.get_dag(dag_id).is_paused)
+        except AirflowRuntimeError as error:
+            self.log.warning("Airflow does not know %s, so no run of it is triggered: %s", dag_id, error)
+            return True
+        if paused:
+            self.log.info("%s is paused, so no run of it is triggered", dag_id)
+        return paused

@@ -6,10 +6,12 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowFailException
 
 from patching_airflow.operators.base import RolloutOperator, wave_of, waves_of
+from patching_airflow.operators.patience import POLL
+from patching_airflow.site import seconds
+from patching_airflow.triggers.rollout import RolloutTrigger
 
 
 class WaveOperator(RolloutOperator):
@@ -27,27 +29,19 @@ class WaveOperator(RolloutOperator):
 class AskingOperator(WaveOperator):
     """Asks the ledger, and again whenever the answer says so; in between it holds no worker slot."""
 
-    def ask(self, context: Any) -> str:
-        """Ask once."""
-        raise NotImplementedError
-
-    def execute(self, context: Any) -> str:
-        """Ask for the first time."""
-        return self.ask(context)
-
-    def resume(self, context: Any, event: Any = None) -> str:
-        """Ask again after a deferral."""
-        return self.ask(context)
-
-    def look_again(self, at: datetime) -> None:
-        """Free the worker slot until a moment."""
-        self.defer(trigger=DateTimeTrigger(moment=at), method_name="resume")
+    def ask_again(self, context: Any, site: Any, rollout: str, sentence: str, at: datetime) -> None:
+        """Free the worker slot until a moment, or until the ledger says something else; then do the work anew."""
+        self.note(context, sentence)
+        self.log.info(sentence)
+        row = site.ledger.rollout(rollout)
+        poll = seconds("gate_poll", POLL)
+        self.defer(trigger=RolloutTrigger(rollout, row.state.value, at.isoformat(), poll), method_name="resume")
 
 
 class GateOperator(AskingOperator):
     """Waits until the wave may start, or refuses; a waiting gate holds no worker slot."""
 
-    def ask(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Ask the gate."""
         from patching.rollout.answers import GateState
         from patching.rollout.gates import gate
@@ -57,9 +51,7 @@ class GateOperator(AskingOperator):
         rollout = self.rollout(site, context)
         answer = gate(site, rollout, self.wave, context["ti"].run_id)
         if answer.state is GateState.WAITS and answer.again_at is not None:
-            self.note(context, answer.sentence)
-            self.log.info(answer.sentence)
-            self.look_again(answer.again_at)
+            self.ask_again(context, site, rollout, answer.sentence, answer.again_at)
         plan = frozen_plan(site, rollout)
         if plan is not None and plan.wave(self.wave) is None:
             self.log.info(answer.sentence)
@@ -77,7 +69,7 @@ class ApplyOperator(WaveOperator):
         self.shards = shards
         self._stopped: str | None = None
 
-    def execute(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Do it; a shard in which a target failed is shown failed."""
         from patching.rollout.wave import apply_wave, refusal
 
@@ -99,17 +91,16 @@ class ApplyOperator(WaveOperator):
 class JudgeOperator(AskingOperator):
     """Lets the wave soak without a worker slot, then writes its one verdict."""
 
-    def ask(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Ask the judge, and again when the soak is over."""
         from patching.rollout.answers import VerdictName
         from patching.rollout.judging import judge
 
         site = self.site(context)
-        answer = asyncio.run(judge(site, self.rollout(site, context), self.wave, context["ti"].run_id))
+        rollout = self.rollout(site, context)
+        answer = asyncio.run(judge(site, rollout, self.wave, context["ti"].run_id))
         if answer.again_at is not None:
-            self.note(context, answer.sentence)
-            self.log.info(answer.sentence)
-            self.look_again(answer.again_at)
+            self.ask_again(context, site, rollout, answer.sentence, answer.again_at)
         name = answer.verdict.value if answer.verdict else "no verdict"
         sentence = f"{name}: {answer.sentence}"
         bad = not answer.skipped and answer.verdict is not VerdictName.PROMOTE
@@ -121,7 +112,7 @@ class JudgeOperator(AskingOperator):
 class UndoOperator(RolloutOperator):
     """Undoes what the ledger says must be undone: in its wave at once, outside of waves in the whole rollout."""
 
-    def execute(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Do it; a target that could not be undone makes the task red and is quarantined."""
         from patching.rollout.undoing import undo_wave
 
@@ -145,7 +136,7 @@ class UndoOperator(RolloutOperator):
 class VerifyOperator(RolloutOperator):
     """Looks once more at every patched target after the last wave."""
 
-    def execute(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Do it; only when all run what was planned is the rollout completed."""
         from patching.rollout.closing import verify
 
@@ -157,7 +148,7 @@ class VerifyOperator(RolloutOperator):
 class ReportOperator(RolloutOperator):
     """Writes the report and gives the run its colour: it is the only leaf."""
 
-    def execute(self, context: Any) -> str:
+    def work(self, context: Any) -> str:
         """Do it; the run is red when the rollout is held, failed, undone, refused, expired or interrupted."""
         from patching.rollout.closing import close_run
 
