@@ -18,7 +18,6 @@ from patching.channels.ssh import SshChannel
 from patching.drivers.apt import AptDriver
 from patching.drivers.apt_options import AptOptions
 from patching.errors import ConnectionMissing
-from patching.ledger.base import TargetRow
 from patching.ledger.store import open_ledger
 from patching.policy import Policy
 from patching.rollout.answers import JudgeAnswer, Request
@@ -167,9 +166,6 @@ class LabFleet(Fleet):
 
     def canary(self) -> str:
         return next(item.target.name for item in self.frozen.targets if item.wave == 1)
-
-    def row(self, name: str) -> TargetRow:
-        return next(row for row in self.ledger.targets(self.rollout) if row.target == name)
 
     def excluded(self) -> dict[str, str]:
         return {item.target: item.code for item in self.frozen.exclusions}

@@ -128,6 +128,13 @@ def expected_changes(patches: Sequence[Patch], *, undo: bool) -> list[str]:
     return lines
 
 
+# apt's own last words are "dpkg returned an error code"; a person needs to know which package it was.
+_UNFINISHED = r"""[ "$code" -eq 0 ] || dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' |
+  awk '$1 !~ /^(installed|not-installed|config-files)$/ { said = said ", " $2 " is " $1 }
+    END { if (said) print "dpkg did not finish: " substr(said, 3) }' >&2
+"""
+
+
 def transaction_script(options: AptOptions, patches: Sequence[Patch], *, undo: bool) -> str:
     """Write the one apt-get call for the whole closure, simulated first; nothing outside the closure may change.
 
@@ -177,7 +184,7 @@ started=$(mktemp) || exit 1
 apt install $specs; code=$?
 find /etc -xdev -newer "$started" -name '*.dpkg-dist' 2>/dev/null | sed 's/^/kept conffile, new one beside it: /'
 rm -f "$started"
-"""
+{_UNFINISHED}"""
 
 
 def install_step(options: AptOptions, patches: Sequence[Patch]) -> Step:
