@@ -69,11 +69,14 @@ class ChangeJob(TargetJob):
             await session.close()
 
     async def _unreachable(self, error: ChannelError) -> JobResult:
-        """Offline before anything was begun is offline; with an intent open it is unknown, never success."""
+        """Offline before anything but downloads was begun is offline; else unknown, never success.
+
+        An entering hook counts as begun: a host that it took out of service must be gone on with, not left behind.
+        """
         intents = await self.record.call(
-            self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=True
+            self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=False
         )
-        if not intents and not await self._has_acted():
+        if all(not item.open and item.step["phase"] == Phase.PREPARE for item in intents):
             return JobResult(outcome=Outcome.OFFLINE, reason=str(error), signature="offline")
         reason = f"the connection was lost after the change had begun, and what became of it is not known: {error}"
         return JobResult(outcome=Outcome.UNKNOWN, reason=reason, signature="unknown")
