@@ -6,7 +6,7 @@ Every call raises LedgerUnavailable when the database is gone; then nothing new 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -176,8 +176,19 @@ class Ledger(Protocol):
         """Read a document back; raises LedgerError if it is unknown."""
         ...
 
-    def transition(self, rollout: str, to: RolloutState, *, reason: str, actor: str | None = None) -> RolloutRow:
-        """Change a rollout's state if the table allows it (already there: no change); raises TransitionRefused."""
+    def transition(
+        self,
+        rollout: str,
+        to: RolloutState,
+        *,
+        reason: str,
+        actor: str | None = None,
+        only_from: Collection[RolloutState] = (),
+    ) -> RolloutRow:
+        """Change a rollout's state if the table allows it (already there: no change); raises TransitionRefused.
+
+        With ``only_from`` it must be in one of these states, checked in the same transaction.
+        """
         ...
 
     def rollout(self, rollout: str) -> RolloutRow | None:

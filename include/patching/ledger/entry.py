@@ -26,7 +26,7 @@ target_outcome         outcome, reason, signature, undo (bool) → target ``ende
 generation_raised      generation, reason, reopen (bool) → generation; reopen: target ``pending`` again, no outcome
 wave_applied           wave, applied, failed, …
 measured               wave, check, data (digest)
-verdict                wave, verdict, reason, checks
+verdict                wave, verdict, reason, checks; a person's after the judge's: also by, judged
 quarantined, released  reason, until / reason → the quarantine list
 superseded_targets     targets, by → those not begun get outcome ``superseded``
 emergency              what it passed and who asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from patching.ledger.migrate import migrate, ready_id
 from patching.ledger.recorder import Recorder, entry_from, find_entry
 from patching.ledger.redaction import redact
 from patching.ledger.sqlite_file import SqliteFile
-from patching.rollout.states import RolloutState, check_transition
+from patching.rollout.states import RolloutState, check_origin, check_transition
 from patching.value import JsonValue
 
 _OWN_KINDS = {
@@ -122,10 +122,22 @@ class SqlLedger:
         with self._recording() as recorder:
             return [recorder.append(entry, fence) for entry, fence in items]
 
-    def transition(self, rollout: str, to: RolloutState, *, reason: str, actor: str | None = None) -> RolloutRow:
-        """Change a rollout's state if the table allows it (already there: no change); raises TransitionRefused."""
+    def transition(
+        self,
+        rollout: str,
+        to: RolloutState,
+        *,
+        reason: str,
+        actor: str | None = None,
+        only_from: Collection[RolloutState] = (),
+    ) -> RolloutRow:
+        """Change a rollout's state if the table allows it (already there: no change); raises TransitionRefused.
+
+        With ``only_from`` it must be in one of these states, checked in the same transaction.
+        """
         with self._recording() as recorder:
             row = _known(recorder.connection, rollout)
+            check_origin(rollout, row.state, to, only_from)
             if row.state is to:
                 return row
             check_transition(rollout, row.state, to)

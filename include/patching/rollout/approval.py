@@ -19,6 +19,7 @@ from patching.rollout.gates import approved
 from patching.rollout.record import Record, frozen_plan, request_of_run, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
+from patching.rollout.steps import StoppedHere
 
 OPEN_FOR = timedelta(hours=24)
 BEFORE_APPROVAL = (RolloutState.PLANNED, RolloutState.AWAITING_APPROVAL)
@@ -163,10 +164,15 @@ async def prepare(site: Site, rollout: str, run_id: str) -> str:
 
     async def one(target: TargetRow) -> JobResult | None:
         planned = plan.planned(target.target)
-        if planned is None or target.outcome is not None:
+        if planned is None or target.outcome is not None or target.began_at is not None:
+            # One in mid-change keeps its lease and its place: its own job goes on with it.
             return None
         async with room:
-            answer = await ChangeJob(record, plan, planned, channel, driving, target).run(only_prepare=True)
+            try:
+                answer = await ChangeJob(record, plan, planned, channel, driving, target).run(only_prepare=True)
+            except StoppedHere as stop:
+                site.log(str(stop))
+                return None
         return answer if isinstance(answer, JobResult) else None
 
     try:

@@ -15,7 +15,7 @@ from patching.ledger.entry import EntryKind
 from patching.plan.capacity import reboot_claims, target_claims
 from patching.policy import CommandHook
 from patching.probes.checks import run_probes
-from patching.rollout.steps import StepEnd
+from patching.rollout.steps import StepEnd, StoppedHere
 from patching.rollout.target_job import JobFailed, TargetJob
 from patching.target import Snapshot
 
@@ -34,14 +34,19 @@ class ChangeJob(TargetJob):
         """Do the whole job; Busy when a lease is not to be had yet.
 
         With ``only_prepare`` the job downloads and checks what is planned, and leaves the target's outcome open.
-        Raises FenceLost when somebody else has taken over, LedgerUnavailable after the site's patience.
+        Raises FenceLost when somebody else has taken over, LedgerUnavailable after the site's patience, StoppedHere
+        when it met the stop switch: then the target has no outcome, and its lease is kept where it was changed.
         """
         claims = self._claims(only_prepare)
         busy = await self.acquire(claims)
         if busy is not None:
             return busy
         async with self.heartbeat():
-            result = await self._carry_out(only_prepare)
+            try:
+                result = await self._carry_out(only_prepare)
+            except StoppedHere:
+                await self._release_if_untouched()
+                raise
             if not only_prepare and not (self.was_unknown and result.outcome is Outcome.UNKNOWN):
                 await self.conclude(result, undo=False)
             if result.outcome is not Outcome.UNKNOWN:
@@ -129,10 +134,18 @@ class ChangeJob(TargetJob):
         return now
 
     async def _has_acted(self) -> bool:
+        return any(phase in (Phase.APPLY, Phase.ACTIVATE) for phase in await self._phases_begun())
+
+    async def _phases_begun(self) -> list[Phase]:
         intents = await self.record.call(
             self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=False
         )
-        return any(Step.model_validate(item.step).phase in (Phase.APPLY, Phase.ACTIVATE) for item in intents)
+        return [Step.model_validate(item.step).phase for item in intents]
+
+    async def _release_if_untouched(self) -> None:
+        """Free the capacity of a stopped job that has only downloaded; a target in mid-change keeps its own."""
+        if all(phase is Phase.PREPARE for phase in await self._phases_begun()):
+            await self.release()
 
     async def _converge(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
         for phase in (Phase.PREPARE, Phase.APPLY):

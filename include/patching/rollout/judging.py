@@ -18,6 +18,7 @@ from patching.probes.checks import run_probes
 from patching.quantity import format_duration
 from patching.rollout.answers import JudgeAnswer, VerdictName
 from patching.rollout.budgets import Stop, count, spent
+from patching.rollout.gates import verdict_of
 from patching.rollout.measuring import measure
 from patching.rollout.record import frozen_plan, say_waiting
 from patching.rollout.site import Site
@@ -41,7 +42,7 @@ async def judge(site: Site, rollout: str, wave: int, run_id: str) -> JudgeAnswer
     started = site.ledger.find(rollout, f"wave-started:{wave}")
     if row is None or plan is None or started is None:
         return JudgeAnswer(wave=wave, verdict=None, sentence=f"wave {wave} was never started", skipped=True)
-    recorded = site.ledger.find(rollout, f"verdict:{wave}")
+    recorded = verdict_of(site.ledger, rollout, wave)
     if recorded is not None:
         name = VerdictName(recorded.body["verdict"])
         return JudgeAnswer(wave=wave, verdict=name, sentence=str(recorded.body["reason"]))

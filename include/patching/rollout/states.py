@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 
 from patching.errors import TransitionRefused
@@ -81,5 +82,25 @@ def check_transition(rollout: str, current: RolloutState, to: RolloutState) -> N
     """Refuse a change of state that the table does not have; raises TransitionRefused naming the allowed ones."""
     if to in TRANSITIONS[current]:
         return
-    allowed = ", ".join(sorted(TRANSITIONS[current])) or "nothing: it is final"
-    raise TransitionRefused(f'rollout {rollout} is "{current}" and may not become "{to}"; from there: {allowed}')
+    raise TransitionRefused(f'rollout {rollout} is "{current}" and may not become "{to}"; from there: {ways(current)}')
+
+
+def check_origin(rollout: str, current: RolloutState, to: RolloutState, only_from: Collection[RolloutState]) -> None:
+    """Refuse a change of state from a state that it was not meant for; an empty ``only_from`` allows every state.
+
+    Raises TransitionRefused naming those that it was meant for, and what may follow the current one.
+    """
+    if not only_from or current in only_from:
+        return
+    meant = " or ".join(f'"{state}"' for state in only_from)
+    raise TransitionRefused(
+        f'rollout {rollout} is "{current}": only one that is {meant} may become "{to}" in this way; '
+        f"from there: {ways(current)}"
+    )
+
+
+def ways(current: RolloutState) -> str:
+    """List the states that may follow one, each with its reason, in words."""
+    if not TRANSITIONS[current]:
+        return "nothing, it is final"
+    return "; ".join(f"{state} ({why})" for state, why in sorted(TRANSITIONS[current].items()))

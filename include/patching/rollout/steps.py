@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from patching.change import IfInterrupted, Reply, Step, step_id
+from patching.change import IfInterrupted, Phase, Reply, Step, step_id
 from patching.channels.base import Attach, Handle, Progress, Session
 from patching.ledger.base import Fence, Intent
 from patching.ledger.entry import EntryKind
@@ -13,6 +13,12 @@ from patching.rollout.record import Record
 from patching.value import JsonValue
 
 OUTPUT_KEPT = 4096
+WHEN_STOPPED = frozenset({Phase.UNDO, Phase.LEAVE})
+"""Phases whose steps begin even while everything is stopped: they bring back what was changed or entered."""
+
+
+class StoppedHere(Exception):
+    """The stop switch is on, so the next step was not begun; the job ends without an outcome and is resumed later."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,11 @@ class StepRunner:
         return {step.name: await self.session.read(step) for step in steps}
 
     async def run(self, step: Step, generation: int) -> StepEnd:
-        """Write the intent, start or attach, wait for the end, write the outcome."""
+        """Write the intent, start or attach, wait for the end, write the outcome.
+
+        Raises StoppedHere before the intent while the stop switch is on; steps of undo and of leaving hooks go on.
+        """
+        await self._check_stop_switch(step)
         site = self.record.site
         name = step_id(self.record.rollout, self.target, step.phase, step.name, generation)
         body = {"step": step.model_dump(mode="json"), "generation": generation}
@@ -80,6 +90,13 @@ class StepRunner:
         if progress.attach is Attach.RUNNING:
             progress = await self._cancel(handle, step, progress)
         return await self._conclude(name, step, progress)
+
+    async def _check_stop_switch(self, step: Step) -> None:
+        if step.phase in WHEN_STOPPED:
+            return
+        reason = await self.record.call(self.record.site.ledger.stopped)
+        if reason is not None:
+            raise StoppedHere(f"everything is stopped ({reason}): step {step.name} of {self.target} was not begun")
 
     async def _cancel(self, handle: Handle, step: Step, running: Progress) -> Progress:
         await self.session.cancel(handle)

@@ -26,10 +26,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def to_undo(rows: Sequence[TargetRow], state: RolloutState, wave: int | None) -> list[TargetRow]:
     """Give the targets to undo, newest change first.
 
-    In an undoing rollout all that were changed; in a running one only those that failed, so that no target stays
-    half-changed while the wave goes on within its budget.
+    In an undoing rollout all that were changed, those in mid-change too (their job was stopped or died); in a running
+    one only those that failed, so that no target stays half-changed while the wave goes on within its budget.
     """
-    wanted = CHANGED if state is RolloutState.UNDOING else frozenset({Outcome.FAILED})
+    wanted: frozenset[Outcome | None] = frozenset({*CHANGED, None})
+    if state is not RolloutState.UNDOING:
+        wanted = frozenset({Outcome.FAILED})
     found = [
         row
         for row in rows

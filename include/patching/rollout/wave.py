@@ -16,6 +16,7 @@ from patching.rollout.change_job import ChangeJob
 from patching.rollout.record import Record, free_ended, frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
+from patching.rollout.steps import StoppedHere
 
 BUSY_PAUSE = 0.5
 
@@ -94,6 +95,9 @@ class ShardRun:
             await self._until_leased(planned)
         except FenceLost as error:
             self.site.log(f"{planned.target.name}: another worker has taken over ({error})")
+        except StoppedHere as stop:
+            self.site.log(str(stop))
+            self.stopped = Stop(rule="stop", sentence=str(stop))
         finally:
             room.release()
             async with self.freed:
