@@ -58,7 +58,7 @@ MEANING: dict[str, dict[str, str]] = {
         "minAge": "Minimum time since the fix was published.",
         "include": "Name patterns (`*` and `?`) of components that may be patched.",
         "exclude": "Name patterns of components that are left alone.",
-        "advisories": "File or directory of OSV records, relative to the folder of the policies; without it origins decide.",
+        "advisories": "Path of OSV records, relative to the folder of the policies; without it origins decide.",
         "securityOrigins": "Archives (`Label:Suite` patterns) whose updates count as security updates.",
     },
     "PriorityTable": {"table": "Decision table that ranks findings."},

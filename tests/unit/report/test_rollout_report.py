@@ -1,4 +1,4 @@
-"""The report of a rollout (S7): true to the ledger, readable at hundreds of targets, and safe whatever hosts are called."""
+"""The report of a rollout (S7): true to the ledger, readable at hundreds of targets, safe whatever hosts are called."""
 
 from __future__ import annotations
 
