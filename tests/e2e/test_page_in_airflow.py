@@ -100,6 +100,23 @@ def test_airflows_login_guards_the_api(airflow: LocalAirflow, path: str) -> None
     assert httpx.get(url, headers=token(airflow, "carol"), timeout=20).status_code == 200
 
 
+def test_airflows_login_guards_what_changes_a_rollout(airflow: LocalAirflow) -> None:
+    """A viewer has no right to edit runs, so nothing of this is theirs; who did it is the login (S8)."""
+    rollout = f"{airflow.url}/patching/api/rollouts/web-os-security-20261124-220000-1"
+    stop_all = f"{airflow.url}/patching/api/stop-all?dag_id={DAG}"
+    asked, viewer, admin = {"reason": "real login"}, token(airflow, "carol"), token(airflow, "admin")
+    for url in (f"{rollout}/hold", f"{rollout}/promote", stop_all):
+        assert httpx.post(url, json=asked, timeout=20).status_code == 401, url
+        assert httpx.post(url, json=asked, headers=viewer, timeout=20).status_code == 403, url
+        assert httpx.get(url, headers=admin, timeout=20).status_code in (404, 405), url
+        assert httpx.post(url, data=asked, headers=admin, timeout=20).status_code == 415, url
+    refused = httpx.post(f"{rollout}/hold", json=asked, headers=admin, timeout=20)
+    assert (refused.status_code, '"held" already' in refused.text) == (409, True)
+    for on in (True, False):
+        answer = httpx.post(stop_all, json={**asked, "on": on}, headers=admin, timeout=20)
+        assert (answer.status_code, answer.json()["by"]) == (200, "admin")
+
+
 def test_run_page_has_a_patching_tab_that_shows_the_held_wave(airflow: LocalAirflow, run_path: str) -> None:
     dag, run = run_path.split("/")
     with playwright.sync_playwright() as started:

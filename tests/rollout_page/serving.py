@@ -17,7 +17,7 @@ from patching_airflow.ui.app import create_app
 from patching_airflow.ui.security import Access, Guard
 
 
-def guard_for(readable: Callable[[str, str, Access], bool]) -> Guard:
+def guard_for(allowed: Callable[[str, str | None, Access], bool]) -> Guard:
     """Make a guard of named users: who they are stands in the header or cookie ``user``."""
 
     def authenticate(request: Request) -> str:
@@ -26,11 +26,11 @@ def guard_for(readable: Callable[[str, str, Access], bool]) -> Guard:
             raise HTTPException(401, "Not authenticated")
         return user
 
-    def authorise(_request: Request, user: Any, dag_id: str, access: Access) -> None:
-        if not readable(str(user), dag_id, access):
+    def authorise(_request: Request, user: Any, dag_id: str | None, access: Access) -> None:
+        if not allowed(str(user), dag_id, access):
             raise HTTPException(403, "Forbidden")
 
-    return Guard(authenticate=authenticate, authorise=authorise)
+    return Guard(authenticate=authenticate, authorise=authorise, name=str)
 
 
 def mounted(ledger: Ledger, guard: Guard, prefix: str = "/patching") -> FastAPI:

@@ -18,9 +18,10 @@ TIMEOUT = 30.0
 class AirflowApiError(PatchingError):
     """Airflow refused a request or did not answer; the message says which and what to do."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, detail: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.detail = detail
         self.retryable = status is None or status >= 500
 
 
@@ -56,6 +57,10 @@ class AirflowApi:
     def get(self, path: str, **params: Any) -> Any:
         """Read one path; raises AirflowApiError."""
         return self._ask("GET", path, params=params)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Ask for a change with a JSON body; raises AirflowApiError, whose ``detail`` says why in words."""
+        return self._ask("POST", path, json=body)
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
         """Trigger a run; gives its id."""
@@ -103,7 +108,8 @@ class AirflowApi:
             ) from error
         if answer.is_success:
             return answer.json() if answer.content else None
-        raise AirflowApiError(f"{method} {path}: {answer.status_code} {_detail(answer)}", answer.status_code)
+        detail = _detail(answer)
+        raise AirflowApiError(f"{method} {path}: {answer.status_code} {detail}", answer.status_code, detail)
 
 
 def _detail(answer: httpx.Response) -> str:

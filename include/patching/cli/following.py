@@ -51,7 +51,11 @@ def trigger(api: AirflowApi, name: str, conf: dict[str, Any]) -> tuple[str, str]
 
     Raises PlanError where Airflow does not have the policy or would never begin the run, AirflowApiError.
     """
-    dag_id = f"patch__{name}"
+    return trigger_dag(api, f"patch__{name}", name, conf)
+
+
+def trigger_dag(api: AirflowApi, dag_id: str, name: str, conf: dict[str, Any]) -> tuple[str, str]:
+    """Trigger a run of the DAG that carries out a policy, its own or that for emergencies; raises as ``trigger``."""
     try:
         paused = api.get(f"/api/v2/dags/{quote(dag_id, safe='')}").get("is_paused")
     except AirflowApiError as error:

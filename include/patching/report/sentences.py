@@ -103,14 +103,19 @@ def next_steps(row: RolloutRow, rows: Sequence[TargetRow], quarantined: Sequence
         steps.append(f"Look at {names(unknown)}: nobody saw how the change ended there, and its capacity is kept.")
     if quarantined:
         steps.append(f"Release {names(quarantined)} from quarantine once repaired: no rollout touches them until then.")
-    steps += _by_state(row)
+    steps += _by_state(row, rows)
     steps += _by_outcome(rows)
     return steps
 
 
-def _by_state(row: RolloutRow) -> list[str]:
+def _by_state(row: RolloutRow, rows: Sequence[TargetRow]) -> list[str]:
     if row.state is RolloutState.HELD:
-        return [f"Decide: resume or abort rollout {row.id} (docs/runbooks/held.md)."]
+        return [
+            f"Decide, with --reason: `patching resume {row.id}` (`promote` for a wave that a verdict holds), "
+            f"`patching undo {row.id}`, or `patching abort {row.id}` (docs/runbooks/held.md)."
+        ]
+    if row.state is RolloutState.ABORTED and _stays_changed(rows):
+        return [f"What it changed stays changed; `patching undo {row.id} --reason …` puts it back."]
     if row.state is RolloutState.AWAITING_APPROVAL:
         return ["Approve or reject the plan in Airflow: Browse, Required Actions."]
     if row.state is RolloutState.UNDONE:
@@ -118,6 +123,10 @@ def _by_state(row: RolloutRow) -> list[str]:
     if row.state is RolloutState.EXPIRED:
         return ["Trigger the policy again if the change is still wanted: this plan is no longer valid."]
     return []
+
+
+def _stays_changed(rows: Sequence[TargetRow]) -> bool:
+    return any(row.began_at is not None and row.undo_outcome is None for row in rows)
 
 
 def _by_outcome(rows: Sequence[TargetRow]) -> list[str]:

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from patching.errors import LedgerError
 from patching_airflow.ui.ledger_access import LedgerAccess, LedgerFactory, configured_ledger
 from patching_airflow.ui.page import build_page_router
+from patching_airflow.ui.routes_control import build_control_router
 from patching_airflow.ui.routes_rollouts import build_router
 from patching_airflow.ui.security import Guard, airflow_guard
 
@@ -21,7 +22,9 @@ def create_app(ledger_factory: LedgerFactory | None = None, guard: Guard | None 
     It has no /docs and no /openapi.json: they would be open to anybody.
     """
     app = FastAPI(title="patching", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(build_router(guard or airflow_guard(), LedgerAccess(ledger_factory or configured_ledger)))
+    guard, access = guard or airflow_guard(), LedgerAccess(ledger_factory or configured_ledger)
+    app.include_router(build_router(guard, access))
+    app.include_router(build_control_router(guard, access))
     app.include_router(build_page_router())
     app.add_exception_handler(LedgerError, _ledger_failed)
     return app

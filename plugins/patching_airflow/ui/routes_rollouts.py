@@ -1,4 +1,4 @@
-"""The read-only API: rollouts, their plans and reports, one target's step log, and the rollout of a DAG run.
+"""The reading API: rollouts, their plans and reports, one target's step log, and the rollout of a DAG run.
 
 Nothing here changes anything. Every route authenticates first; the rollout's own DAG then decides who may read it.
 """

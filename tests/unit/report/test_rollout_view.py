@@ -52,7 +52,7 @@ def test_held_wave_says_that_it_waits_for_a_person_and_why(tmp_path: Path) -> No
     assert view["sentence"].startswith("waits for a person to resume or abort it: wave 2: errors: 1.33 %")
     assert [wave["state"] for wave in view["waves"]] == ["promoted", "held", "ahead"]
     assert view["counts"] == {"applied": 7, "offline": 1, "pending": 4}
-    assert view["next_steps"][0].startswith("Decide: resume or abort")
+    assert view["next_steps"][0].startswith("Decide, with --reason: `patching resume web-os-security-")
 
 
 def test_every_target_has_wave_state_verdict_zone_and_time(tmp_path: Path) -> None:
