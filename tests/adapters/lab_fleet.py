@@ -21,6 +21,7 @@ from patching.errors import ConnectionMissing
 from patching.ledger.store import open_ledger
 from patching.policy import Policy
 from patching.rollout.answers import JudgeAnswer, Request
+from patching.rollout.reconcile import reconcile
 from patching.rollout.site import Site
 from patching.sources.base import Connection
 from patching.sources.prometheus import PrometheusSource
@@ -51,7 +52,7 @@ POLICY: dict[str, Any] = {
     "metadata": {"name": "web"},
     "spec": {
         "mode": "apply",
-        "driver": {"name": "apt", "connection": "ssh_lab", "options": {"refreshAfter": "0s", "lockTimeout": "5s"}},
+        "driver": {"name": "apt", "connection": "ssh_lab", "options": {"lockTimeout": "5s"}},
         "targets": {"inventory": "web.json"},
         "patches": {"securityOrigins": ["Lab-Security:*"]},
         "approval": {"required": 0},
@@ -193,6 +194,13 @@ class LabFleet(Fleet):
 
     def intents(self, host: str) -> list[Any]:
         return list(self.ledger.intents(rollout=self.rollout, target=host, open_only=False))
+
+    async def until_free(self) -> None:
+        """Reconcile, as Airflow does every two minutes, until no lease is left: a dead worker's has to expire first."""
+        async with asyncio.timeout(30):
+            while self.ledger.leases():
+                await reconcile(self.site)
+                await asyncio.sleep(self.site.poll)
 
     async def eventually(self, what: str, true: Callable[[], Any], within: float = 30) -> Any:
         """Wait off the event loop, so that the rollout under test goes on."""

@@ -55,12 +55,14 @@ async def reconcile(site: Site) -> Reconciled:
     """
     said: list[str] = []
     go_on: list[GoOn] = []
+    # Of rollouts that are over too: a worker that died after its last word would take its places for ever.
+    for name in sorted({lease.rollout for lease in site.ledger.leases()}):
+        free_ended(site, name)
     for row in site.ledger.rollouts(open_only=True, limit=MOST):
         plan = frozen_plan(site, row.id)
         if plan is None or at_work(site, row.id):
             continue
         said += await _settle(site, plan)
-        free_ended(site, row.id)
         said += await _move_on(site, row, plan)
         wanted = next_run(site, row, plan, site.clock())
         go_on += [wanted] if wanted is not None else []

@@ -120,9 +120,10 @@ def say_waiting(site: Site, rollout: str, sentence: str, *, target: str | None =
 def free_ended(site: Site, rollout: str) -> None:
     """Release leases that a dead worker left on ended targets; one whose outcome is unknown keeps its own."""
     rows = {row.target: row for row in site.ledger.targets(rollout)}
+    now = site.ledger.now()
     for lease in site.ledger.leases():
         row = rows.get(lease.target) if lease.rollout == rollout else None
-        if row is None or row.state is not TargetState.ENDED or lease.expires_at > site.clock():
+        if row is None or row.state is not TargetState.ENDED or lease.expires_at > now:
             continue
         if Outcome.UNKNOWN not in (row.outcome, row.undo_outcome):
             site.ledger.release(lease)

@@ -1,0 +1,34 @@
+"""A lease that a dead worker left behind takes no place for ever, not even where its rollout is over (F8)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from patching.rollout.answers import VerdictName
+from patching.rollout.reconcile import reconcile
+from unit.rollout.fleet import Fleet
+from unit.rollout.test_crash_points import kill_at
+
+
+async def test_lease_of_a_worker_killed_after_its_last_word_is_freed_once_it_expires_though_the_rollout_is_over(
+    tmp_path: Path,
+) -> None:
+    fleet = Fleet(tmp_path, hosts=1, rollout={"waves": [{"canary": {"count": 1}}], "maxUnavailable": 1})
+    await fleet.begin()
+    await fleet.gate(1)
+    assert kill_at(fleet, "target-outcome-written", 1, "apply:1") == -9
+    await fleet.apply(1)
+    fleet.clock.advance(seconds=1)  # the other process ended the target at a later moment of its own clock
+    assert (await fleet.judge(1)).verdict is VerdictName.PROMOTE
+    assert (await fleet.finish()).good
+    assert [lease.target for lease in fleet.ledger.leases()] == ["web-01"]
+    await reconcile(fleet.site)
+    assert len(fleet.ledger.leases()) == 1, "it may still be alive"
+    fleet.clock.advance(seconds=60)
+    await reconcile(fleet.site)
+    assert fleet.ledger.leases() == []
+
+    fleet.hosts.change("web-01", offers={"shop": "1.2"})
+    fleet.new_run("run-2")
+    assert (await fleet.whole(waves=1)).good
+    assert fleet.versions() == {"web-01": "1.2"}
