@@ -111,7 +111,7 @@ def test_airflows_login_guards_what_changes_a_rollout(airflow: LocalAirflow) -> 
         assert httpx.get(url, headers=admin, timeout=20).status_code in (404, 405), url
         assert httpx.post(url, data=asked, headers=admin, timeout=20).status_code == 415, url
     refused = httpx.post(f"{rollout}/hold", json=asked, headers=admin, timeout=20)
-    assert (refused.status_code, '"held" already' in refused.text) == (409, True)
+    assert (refused.status_code, '"held" already' in refused.json()["detail"]) == (409, True)
     for on in (True, False):
         answer = httpx.post(stop_all, json={**asked, "on": on}, headers=admin, timeout=20)
         assert (answer.status_code, answer.json()["by"]) == (200, "admin")

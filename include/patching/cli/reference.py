@@ -11,6 +11,7 @@ from typing import Any
 from patching import policy_schema
 from patching.cli.lab import checkout
 from patching.cli.rule_examples import FILES, MEANINGS, Example
+from patching.rollout.states import TRANSITIONS
 
 _MADE = "<!-- Made by `python -m patching.cli.reference`; do not edit. -->"
 
@@ -21,6 +22,7 @@ def pages() -> dict[str, str]:
         policy_schema.FILE: policy_schema.schema_text(),
         "docs/reference/policy.md": policy_page(),
         "docs/reference/policy-errors.md": errors_page(),
+        "docs/reference/rollout-states.md": states_page(),
     }
 
 
@@ -46,6 +48,15 @@ def errors_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def states_page() -> str:
+    """Write the page of a rollout's states: which may follow which, and why."""
+    lines = [_MADE, "", "# States of a rollout", "", *_STATES_INTRO, "", "| from | to | because |", "|---|---|---|"]
+    for state, following in TRANSITIONS.items():
+        lines += [f"| {state} | {to} | {why} |" for to, why in following.items()]
+        lines += [] if following else [f"| {state} | – | it is final |"]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Write every page into the checkout and say which ones changed."""
     for path, text in pages().items():
@@ -66,6 +77,10 @@ _INTRO = [
     "- *Number or percentage* is a whole number such as `2`, or a percentage such as `10%` (rounded down).",
     "- For completion in an editor, let a policy begin with",
     "  `# yaml-language-server: $schema=./schemas/patch-policy.v1alpha1.json`.",
+]
+_STATES_INTRO = [
+    "Any other change is refused, whoever asks, and the refusal lists what is allowed. Each change is in the ledger",
+    "with its reason, and with who asked where that was a person ([stop a rollout](../how-to/stop-a-rollout.md)).",
 ]
 _ERRORS_INTRO = [
     "`patching validate` ends each message with the id of its rule in brackets. Every rule is listed here with an",

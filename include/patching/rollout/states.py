@@ -68,7 +68,7 @@ TRANSITIONS: dict[RolloutState, dict[RolloutState, str]] = {
         S.UNDONE: "every changed target was undone or is quarantined",
         S.HELD: "an undo failed: a person must look",
     },
-    S.COMPLETED: {S.UNDOING: "a late regression asks for undo"},
+    S.COMPLETED: {S.UNDOING: "a person or a late regression asks for undo"},
     S.UNDONE: {},
     S.ABORTED: {S.UNDOING: "a person asks for undo of what was changed"},
     S.SUPERSEDED: {},

@@ -271,7 +271,9 @@ async def test_refusals_name_what_is_allowed_and_write_nothing(tmp_path: Path) -
     await fleet.whole()
     before = fleet.ledger.heads()
     for act in (control.hold, control.resume, control.promote, control.abort):
-        with pytest.raises(TransitionRefused, match=r"from there: undoing \(a late regression asks for undo\)"):
+        with pytest.raises(
+            TransitionRefused, match=r"from there: undoing \(a person or a late regression asks for undo\)"
+        ):
             act(fleet.ledger, fleet.rollout, "eva", "try")
     with pytest.raises(LedgerError, match="no rollout nobody"):
         control.hold(fleet.ledger, "nobody", "eva", "try")
