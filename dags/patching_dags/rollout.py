@@ -65,7 +65,7 @@ def build(policy: Policy, path: Path) -> DAG:
     ) as dag:
         people = max(spec.approval.required, 1)
         discovery = partial(DiscoverOperator, policy_path=str(path))
-        graph(discovery, spec.rollout.waves, people, shards_of(policy))
+        graph(discovery, spec.rollout.waves, people, shards_of(spec.targets.max_targets))
     add_form(dag, policy_params(spec.mode))
     return dag
 
@@ -79,9 +79,9 @@ def add_form(dag: DAG, params: dict[str, Param]) -> None:
     dag.params.update(params)
 
 
-def shards_of(policy: Policy) -> int:
+def shards_of(max_targets: int) -> int:
     """Say over how many tasks a wave is spread: one for up to 200 targets."""
-    return math.ceil(policy.spec.targets.max_targets / SHARD_SIZE)
+    return math.ceil(max_targets / SHARD_SIZE)
 
 
 def policy_params(mode: str) -> dict[str, Param]:
@@ -157,15 +157,19 @@ def approve(plan: BaseOperator, people: int) -> BaseOperator:
 
 
 def wave_group(before: BaseOperator, number: int, rule: WaveRule | None, shards: int) -> BaseOperator:
-    """Make the four tasks of one wave; its last is ``undo``."""
+    """Make the four tasks of one wave; its last is ``undo``.
+
+    ``apply`` is mapped even over one shard: Airflow removes, and kills, a task that becomes mapped in mid-run (T4).
+    """
     with TaskGroup(f"wave_{number}", group_display_name=f"wave {number}{size_of(rule)}"):
         gate = GateOperator(task_id="gate", task_display_name="gate", **always())
-        common: dict[str, Any] = {"task_id": "apply", "task_display_name": "apply", **always()}
-        if shards == 1:
-            apply: Any = ApplyOperator(**common)
-        else:
-            apply = ApplyOperator.partial(shards=shards, map_index_template="{{ shard_label }}", **common)
-            apply = apply.expand(shard=list(range(shards)))
+        apply = ApplyOperator.partial(
+            task_id="apply",
+            task_display_name="apply",
+            map_index_template="{{ shard_label }}",
+            shards=shards,
+            **always(),
+        ).expand(shard=list(range(shards)))
         judge = JudgeOperator(task_id="judge", task_display_name="soak and judge", **always())
         undo = UndoOperator(task_id="undo", task_display_name="undo if bad", **always())
         before >> gate >> apply >> judge >> undo

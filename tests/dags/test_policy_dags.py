@@ -162,8 +162,9 @@ def test_sizes_are_in_display_names_only(write, policies: Path) -> None:  # type
 def test_large_fleet_is_sharded_and_a_small_one_is_one_task(write, policies: Path) -> None:  # type: ignore[no-untyped-def]
     small = first(write, policies, ("maxTargets: 150", "maxTargets: 200")).get_task("wave_1.apply")
     large = first(write, policies, ("maxTargets: 150", "maxTargets: 201")).get_task("wave_1.apply")
-    assert not isinstance(small, MappedOperator)
+    assert isinstance(small, MappedOperator), "a task that becomes mapped in mid-run is killed (T4)"
     assert isinstance(large, MappedOperator)
+    assert small.expand_input.value == {"shard": [0]}
     assert large.expand_input.value == {"shard": [0, 1]}
     assert large.partial_kwargs["shards"] == 2
     assert large.trigger_rule == TriggerRule.ALL_DONE

@@ -129,7 +129,7 @@ class PlanOperator(RolloutOperator):
         return summary(plan)
 
 
-class AskPersonOperator(PatientOperator, HITLOperator):
+class AskPersonOperator(HITLOperator, PatientOperator):
     """Asks one person for approval through Airflow's human-in-the-loop page.
 
     It is skipped when nobody needs to be asked. Who may answer comes from the frozen policy. An answer of somebody who
@@ -141,6 +141,10 @@ class AskPersonOperator(PatientOperator, HITLOperator):
     def number(self) -> int:
         """Which person it asks, from 1; its id says so (``approve.person_2``)."""
         return int(self.task_id.rpartition("_")[2])
+
+    def execute(self, context: Any) -> Any:
+        """Put the question, as soon as the ledger says it."""
+        return self.attempt(context)
 
     def work(self, context: Any) -> Any:
         """Put the question with the plan in it; the wait ends when the window opens."""
