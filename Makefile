@@ -54,6 +54,8 @@ bench: $(STAMP) ## Measure, as ratios against a baseline of the same run
 
 docs: $(STAMP) ## Generate the reference pages from the code
 	@$(BIN)/python -m patching.cli.reference
+	@home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; \
+		AIRFLOW_HOME=$$home PYTHONPATH=dags $(BIN)/python -m patching_dags.reference
 
 ui: ## Build the rollout page from its TypeScript
 	@cd plugins/patching_airflow/ui/web && npm ci --silent && npm run --silent build
