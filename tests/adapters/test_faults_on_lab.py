@@ -291,15 +291,14 @@ async def test_host_that_stays_dark_in_mid_install_is_unknown_opens_nothing_and_
     fleet.shell(host, LONG_DPKG)
     applying = asyncio.create_task(fleet.apply(1))
     await fleet.on_host(host, "test -e /run/half-way", within=60)
-    fleet.lab.off(host)
+    power_off(fleet.lab, host)
     await applying
     assert fleet.outcomes()[host] == "unknown"
     assert [lease.target for lease in fleet.ledger.leases()] == [host]
     assert (await fleet.judge(1)).verdict is None
     assert (await fleet.gate(2)).state is GateState.REFUSED
     assert not (await fleet.finish()).good
-    fleet.lab.on(host)
-    fleet.lab.ready(host)
+    power_on(fleet.lab, host)
     fleet.new_run("run-2")
     assert (await fleet.discover()).adopted
     await waves(fleet)
