@@ -1,7 +1,9 @@
 """CPU to parse 500 policies as DAGs, against plain TaskGroup code that makes the same graphs: python -m bench.
 
-Each measurement is a process of its own; importing Airflow counts for neither side. The plain code has the same ids,
-groups, edges, retries and trigger rules, with Airflow's EmptyOperator, and neither form nor timetable nor YAML.
+Each measurement is a process of its own; importing Airflow counts for neither side. The plain code makes the graphs as
+a person would write them: ids, groups, names, edges, retries, trigger rules, a cron schedule, and a BashOperator with a
+command for each task. It has no YAML, no form, no words, no approvals. The same with EmptyOperator, which has no
+arguments at all, is printed too, as a floor. The sides take turns, and the median of each counts.
 """
 
 from __future__ import annotations
@@ -26,65 +28,79 @@ import json, os, sys, time
 from pathlib import Path
 import airflow, airflow.sdk, airflow.timetables.base
 import airflow.providers.standard.operators.empty, airflow.providers.standard.operators.hitl
+import airflow.providers.standard.operators.bash
 import airflow.providers.standard.triggers.temporal, airflow.providers.standard.operators.trigger_dagrun
 what, folder = sys.argv[1], Path(sys.argv[2])
 
 def plain(spec):
     from datetime import timedelta
+    from functools import partial
+    from airflow.providers.standard.operators.bash import BashOperator
     from airflow.providers.standard.operators.empty import EmptyOperator
     from airflow.sdk import DAG, TaskGroup, TriggerRule
+    Task = EmptyOperator if what == "empty" else partial(BashOperator, bash_command="./do {{ task.task_id }}")
     again = {"retries": 1, "retry_delay": timedelta(seconds=2)}
     always = {"trigger_rule": TriggerRule.ALL_DONE, **again}
     made = []
     for name in spec["names"]:
-        with DAG(dag_id=name, catchup=False, tags=["patching"], default_args={"owner": "sre", "retries": 0}) as dag:
+        with DAG(
+            dag_id=name,
+            dag_display_name=name,
+            description=name,
+            schedule="0 22 * * 2,3",
+            catchup=False,
+            tags=["patching"],
+            default_args={"owner": "sre", "retries": 0},
+        ) as dag:
             with TaskGroup("discover"):
-                last = EmptyOperator(task_id="targets", **again)
+                last = Task(task_id="targets", task_display_name="look", **again)
             with TaskGroup("prioritise"):
-                plan = EmptyOperator(task_id="plan", **again)
+                plan = Task(task_id="plan", task_display_name="plan it", **again)
             last >> plan
             with TaskGroup("approve"):
                 asked = [
-                    EmptyOperator(task_id=f"person_{n}", trigger_rule=TriggerRule.ALL_DONE)
+                    Task(
+                        task_id=f"person_{n}", task_display_name=f"approval {n}", trigger_rule=TriggerRule.ALL_DONE
+                    )
                     for n in range(1, spec["people"] + 1)
                 ]
-                decide = EmptyOperator(task_id="decide", **always)
-                prepare = EmptyOperator(task_id="prepare", **always)
+                decide = Task(task_id="decide", task_display_name="decide it", **always)
+                prepare = Task(task_id="prepare", task_display_name="prepare it", **always)
                 plan >> asked >> decide >> prepare
             last = prepare
             for n in range(1, spec["waves"] + 1):
-                with TaskGroup(f"wave_{n}"):
+                with TaskGroup(f"wave_{n}", group_display_name=f"wave {n}"):
                     gate, apply, judge, undo = [
-                        EmptyOperator(task_id=t, **always) for t in ("gate", "apply", "judge", "undo")
+                        Task(task_id=t, task_display_name=t, **always)
+                        for t in ("gate", "apply", "judge", "undo")
                     ]
                     last >> gate >> apply >> judge >> undo
                 last = undo
             with TaskGroup("verify"):
-                verify = EmptyOperator(task_id="targets", **always)
+                verify = Task(task_id="targets", task_display_name="look", **always)
             with TaskGroup("rollback"):
-                rollback = EmptyOperator(task_id="sweep", **always)
+                rollback = Task(task_id="sweep", task_display_name="sweep it", **always)
             with TaskGroup("report"):
-                report = EmptyOperator(task_id="report", **always)
+                report = Task(task_id="report", task_display_name="report it", **always)
             last >> verify >> rollback >> report
         made.append(dag)
     return made
 
 def ours(only):
     from patching_dags.policy_files import dags
-    return list(dags(folder, only=only))
+    return dags(folder, only=only)
 
-if what == "plain":
+if what in ("plain", "empty"):
     spec = json.loads(sys.argv[3])
 began = time.process_time()
-if what == "plain":
+if what in ("plain", "empty"):
     found = plain(spec)
 elif what == "one":
     found = ours("patch__web-250")
 else:
     import patching_dags.policy_files
-    imported = time.process_time()
-    print("imports", imported - began, file=sys.stderr)
-    began = imported
+
+    began = time.process_time()
     found = ours(None)
 spent = time.process_time() - began
 print(json.dumps({"cpu": spent, "dags": len(found), "tasks": sum(len(dag.tasks) for dag in found)}))
@@ -124,16 +140,23 @@ def measure() -> dict[str, float]:
         for _ in range(ROUNDS):
             # Side by side in time, so that a busy machine is as busy for one as for the other.
             runs.append([_child(home, *arguments) for arguments in _sides(folder, spec)])
-    for ours, plain, one in runs:
-        if (ours["dags"], ours["tasks"], one["dags"]) != (plain["dags"], plain["tasks"], 1) or ours["dags"] != FILES:
-            raise SystemExit(f"the sides did not make the same graphs: {ours}, {plain}, {one}")
-    cpu = [statistics.median(run[side]["cpu"] for run in runs) for side in range(3)]
-    ratio = statistics.median(run[0]["cpu"] / run[1]["cpu"] for run in runs)
-    return {"ours_s": cpu[0], "plain_s": cpu[1], "ratio": ratio, "one_s": cpu[2], "tasks": runs[0][0]["tasks"]}
+    for ours, plain, empty, one in runs:
+        made = {(side["dags"], side["tasks"]) for side in (ours, plain, empty)}
+        if len(made) != 1 or ours["dags"] != FILES or one["dags"] != 1:
+            raise SystemExit(f"the sides did not make the same graphs: {ours}, {plain}, {empty}, {one}")
+    ours, plain, empty, one = (statistics.median(run[side]["cpu"] for run in runs) for side in range(4))
+    return {
+        "ours_s": ours,
+        "plain_s": plain,
+        "ratio": ours / plain,
+        "ratio_empty": ours / empty,
+        "one_s": one,
+        "tasks": runs[0][0]["tasks"],
+    }
 
 
 def _sides(folder: Path, spec: str) -> list[tuple[str, ...]]:
-    return [("ours", str(folder)), ("plain", str(folder), spec), ("one", str(folder))]
+    return [("ours", str(folder)), ("plain", str(folder), spec), ("empty", str(folder), spec), ("one", str(folder))]
 
 
 def main() -> int:
@@ -141,7 +164,8 @@ def main() -> int:
     found = measure()
     print(
         f"parse {FILES} policies ({found['tasks']} tasks): {found['ours_s']:.2f} s CPU; "
-        f"plain TaskGroup code: {found['plain_s']:.2f} s; ratio {found['ratio']:.2f} (target {MOST}); "
+        f"plain TaskGroup code: {found['plain_s']:.2f} s; ratio {found['ratio']:.2f} (at most {MOST}), "
+        f"with EmptyOperator {found['ratio_empty']:.2f}; "
         f"start of one task among them, our imports included: {found['one_s']:.2f} s"
     )
     return 0 if found["ratio"] <= MOST else 1
