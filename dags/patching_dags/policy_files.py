@@ -14,10 +14,12 @@ from airflow.sdk import DAG
 from patching.diagnostics import PolicyError
 from patching.policy_files import find_policies, load_policy
 from patching_dags.broken_policy import broken
-from patching_dags.rollout import build
+from patching_dags.rollout import SHARD_SIZE, build
 
 PREFIX = "patch__"
 NOT_DNS = re.compile(r"[^a-z0-9-]+")
+MAX_TARGETS = re.compile(rb"maxTargets[\"']?\s*:\s*(\d{1,9})\b")
+MOST_TARGETS = 100_000
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +84,21 @@ def _dag(path: Path) -> DAG:
     try:
         return build(load_policy(path), path)
     except PolicyError as error:
-        return broken(file_name(path), str(error))
+        return broken(file_name(path), str(error), max_targets(path))
     except Exception as error:
         # One exception here would take away the DAGs of all policies: it is shown where the policy's own DAG would be.
         log.exception("%s: no DAG could be made of this policy", path)
-        return broken(file_name(path), f"{path}: no DAG could be made of it: {type(error).__name__}: {error}")
+        message = f"{path}: no DAG could be made of it: {type(error).__name__}: {error}"
+        return broken(file_name(path), message, max_targets(path))
+
+
+def max_targets(path: Path) -> int:
+    """Read how large a fleet a broken file means, so that its stub has the shards of a rollout that is under way."""
+    try:
+        found = [int(number) for number in MAX_TARGETS.findall(path.read_bytes())]
+    except OSError:
+        found = []
+    return min(max([SHARD_SIZE, *found]), MOST_TARGETS)
 
 
 def file_name(path: Path, taken: Iterable[str] = ()) -> str:

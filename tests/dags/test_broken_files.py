@@ -131,3 +131,23 @@ def test_broken_people_file_is_said_by_every_policy_and_hides_none(write, polici
 def test_missing_folder_is_an_error_and_not_an_empty_list(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(NotADirectoryError, match="policies_dir"):
         list(dags(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shards"),
+    [
+        ("maxTargets: 900", 5),
+        ('"maxTargets" : 201', 2),
+        ("maxTargets: 9999999", 500),
+        ("maxTargets: 0", 1),
+        ("maxTargest: 900", 1),
+    ],
+)
+def test_stub_has_the_shards_of_the_rollout_under_way(write, policies, text: str, shards: int) -> None:  # type: ignore[no-untyped-def]
+    """T4: a shard that the stub lacks would be removed, and its worker killed in the middle of a change."""
+    write("web.yaml", ("maxTargets: 150", text), ("mode: apply", "modee: apply"))
+    (stub,) = dags(policies)
+    assert "broken-policy" in stub.tags
+    apply = stub.get_task("wave_1.apply")
+    assert apply.expand_input.value == {"shard": list(range(shards))}
+    assert apply.partial_kwargs["shards"] == shards
