@@ -91,7 +91,7 @@ def worker_killed(world: World) -> Run:
 @pytest.fixture(scope="module")
 def campaign(world: World) -> Iterator[dict[str, Future[Any]]]:
     """Start the rollouts of the good release together, each with its fault: they mostly wait for Airflow's next hop."""
-    with ThreadPoolExecutor(5) as pool:
+    with ThreadPoolExecutor(3) as pool:
         acts = [good, judge_marked, apply_marked, apply_cleared, worker_killed]
         yield {act.__name__: pool.submit(act, world) for act in acts}
 

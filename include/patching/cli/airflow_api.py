@@ -62,9 +62,11 @@ class AirflowApi:
         """Ask for a change with a JSON body; raises AirflowApiError, whose ``detail`` says why in words."""
         return self._ask("POST", path, json=body)
 
-    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Trigger a run; gives its id."""
-        body = {"logical_date": None, "conf": conf}
+    def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
+        """Trigger a run; gives its id. With a ``run_id`` of the caller a repetition cannot make a second run."""
+        body: dict[str, Any] = {"logical_date": None, "conf": conf}
+        if run_id is not None:
+            body["dag_run_id"] = run_id
         return str(self._ask("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", json=body)["dag_run_id"])
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:

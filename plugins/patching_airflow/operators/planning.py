@@ -206,10 +206,12 @@ class DecideApprovalOperator(RolloutOperator):
 
     def _answers(self, context: Any) -> list[Any]:
         from patching.rollout.answers import Answer
+        from patching_airflow.hooks.human_answers import recorded_answers
 
         found = []
+        recorded = recorded_answers(context["ti"].dag_id, context["ti"].run_id)
         for name in persons_of(self.dag):
-            said = context["ti"].xcom_pull(task_ids=name)
+            said = context["ti"].xcom_pull(task_ids=name) or recorded.get(name)
             user = (said or {}).get("responded_by_user")
             if not user:
                 continue
