@@ -37,8 +37,9 @@ def signing_home(layout: Layout) -> Path:
 
 
 def gpg(home: Path, *arguments: str) -> str:
-    """Run gpg so that the agent it starts ends with it."""
-    return checked(sandboxed(["gpg", "--homedir", str(home), "--batch", "--quiet", *arguments]))
+    """Run gpg so that the agent it starts ends with it; one at a time, because labs share the key and its agent."""
+    with only_one(home.with_suffix(".lock")):
+        return checked(sandboxed(["gpg", "--homedir", str(home), "--batch", "--quiet", *arguments]))
 
 
 class Repository:
