@@ -39,7 +39,7 @@ types: $(STAMP)
 	@$(BIN)/mypy
 
 unit: $(STAMP)
-	@$(BIN)/pytest -q -n 2 --dist loadfile tests/unit
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" tests/unit
 
 test: $(STAMP) system lint types ## Everything: linters, types, fast, adapter, DAG and end-to-end tests
 	@$(BIN)/patching validate tests/demo/policies

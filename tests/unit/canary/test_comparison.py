@@ -18,6 +18,8 @@ from patching.policy import Check, Compare, PrometheusCheck
 from patching.rollout.answers import VerdictName
 from patching.sources.base import Sample
 
+pytestmark = pytest.mark.slow
+
 CASES = sorted((Path(__file__).parents[2] / "cases" / "verdict").glob("*.json"))
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 RANK = {VerdictName.PROMOTE: 0, VerdictName.INCONCLUSIVE: 1, VerdictName.UNDO: 2}

@@ -16,6 +16,8 @@ from patching.rollout.reconcile import reconcile
 from patching.rollout.states import RolloutState
 from unit.rollout.fleet import Fleet
 
+pytestmark = pytest.mark.slow
+
 
 async def held_by_verdict(folder: Path, **spec: object) -> Fleet:
     """Hold a rollout after its canary, because the metrics gave no data."""

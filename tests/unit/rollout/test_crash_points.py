@@ -13,6 +13,8 @@ import pytest
 from patching.rollout.answers import VerdictName
 from unit.rollout.fleet import Fleet
 
+pytestmark = pytest.mark.slow
+
 POINTS = [
     "lease-taken",
     "steps-resolved",
