@@ -14,9 +14,9 @@ from patching.rollout.answers import VerdictName
 from patching.rollout.reconcile import Reconciled, reconcile
 from patching.rollout.states import RolloutState
 from unit.rollout.fleet import Fleet
+from unit.rollout.test_crash_points import kill_at, prepared
 
 pytestmark = pytest.mark.slow
-from unit.rollout.test_crash_points import kill_at, prepared
 
 TUESDAY_NOON = {"windows": [{"rrule": "FREQ=WEEKLY;BYDAY=TU", "start": "11:30", "duration": "4h"}]}
 SCHEDULED: dict[str, object] = {"scheduled": True}
