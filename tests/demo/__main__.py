@@ -134,7 +134,8 @@ def play(out: Console, stage: Stage, airflow: LocalAirflow, begun: float) -> boo
     same = sum(after_bad[name][0] == after_good[name][0] for name in after_good)
     touched = sorted(item["name"] for item in bad["targets"] if item.get("began_at"))
     canary = sorted(item["name"] for item in bad["targets"] if item.get("wave") == 1)
-    bad_ok = bad["run_state"] == "failed" and same == count and not failing and touched == canary
+    undone = bad["rollout"]["state"] == "undone" and bad["counts"].get("undone") == len(canary)
+    bad_ok = bad["run_state"] == "failed" and undone and same == count and not failing and touched == canary
     seen = f"{same} of {count} as before; touched: {', '.join(touched)}; {failing} answer errors"
     rows.append(("bad update", "canary undone, no other host touched", seen, bad["run_state"], bad_ok))
     twice = sum(int(number) for _, number in after_bad.values())

@@ -75,6 +75,7 @@ class SimulatedHost:
         """Start anew: /run is empty, the boot has another name, the service loads what is installed."""
         shutil.rmtree(self.root / "run", ignore_errors=True)
         (self.root / "run/lock").mkdir(parents=True)
+        (self.root / "run/systemd/system").mkdir(parents=True)
         self.boot_id.write_text(f"{uuid.uuid4()}\n")
         with state.changing(self.root) as host:
             host["units"]["shopfront"] = True
