@@ -245,6 +245,15 @@ class WritingContract:
         assert ledger.intents() == []
         assert [item.open for item in ledger.intents(rollout=R, open_only=False)] == [False]
 
+    def test_one_target_and_the_counts_say_the_same_as_all_rows(self, ledger: SqlLedger) -> None:
+        opened(ledger)
+        opened(ledger, "other")
+        ledger.append(entry(K.TARGET_OUTCOME, "out:a", target="a", outcome="failed", reason="x", signature="apt:100"))
+        assert [ledger.target(R, row.target) for row in ledger.targets(R)] == ledger.targets(R)
+        assert ledger.target(R, "nobody") is None
+        found = {(item.wave, item.outcome, item.signature): item.targets for item in ledger.outcomes(R)}
+        assert found == {(1, Outcome.FAILED, "apt:100"): 1, (1, None, None): 1, (2, None, None): 1}
+
     def test_only_targets_not_begun_are_superseded(self, ledger: SqlLedger) -> None:
         opened(ledger)
         ledger.append(entry(K.TARGET_BEGAN, "began:a", target="a", wave=1))

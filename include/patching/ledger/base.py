@@ -49,6 +49,15 @@ class TargetRow(Value):
     signature: str | None = None
 
 
+class OutcomeCount(Value):
+    """How many targets of a wave ended one way; ``outcome`` None = not ended, ``signature`` groups the same cause."""
+
+    wave: int
+    outcome: Outcome | None
+    signature: str | None = None
+    targets: int
+
+
 class Intent(Value):
     """Projection of one act: an intent without an outcome is *unknown*."""
 
@@ -205,6 +214,14 @@ class Ledger(Protocol):
 
     def targets(self, rollout: str) -> list[TargetRow]:
         """List the targets of a rollout in plan order (wave, then name)."""
+        ...
+
+    def target(self, rollout: str, target: str) -> TargetRow | None:
+        """Read one target of a rollout; None where the plan does not have it."""
+        ...
+
+    def outcomes(self, rollout: str) -> list[OutcomeCount]:
+        """Count a rollout's targets by wave, outcome and signature: as cheap for thousands as for ten."""
         ...
 
     def holding(self, target: str, *, other_than: str | None = None) -> list[TargetRow]:

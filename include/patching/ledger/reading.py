@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from patching.change import Outcome, TargetState
 from patching.ledger import schema
-from patching.ledger.base import Intent, Quarantine, RolloutRow, TargetRow
+from patching.ledger.base import Intent, OutcomeCount, Quarantine, RolloutRow, TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.ledger.recorder import entry_from
 from patching.rollout.states import FINAL
@@ -70,6 +70,20 @@ def target_rows(connection: sa.Connection, rollout: str) -> list[TargetRow]:
     """List the targets of a rollout by wave, then name."""
     query = sa.select(schema.target_row).where(TARGET.rollout == rollout).order_by(TARGET.wave, TARGET.target)
     return [_target(row) for row in connection.execute(query).mappings()]
+
+
+def one_target(connection: sa.Connection, rollout: str, target: str) -> TargetRow | None:
+    """Read one target."""
+    query = sa.select(schema.target_row).where(TARGET.rollout == rollout, TARGET.target == target)
+    row = connection.execute(query).mappings().first()
+    return _target(row) if row else None
+
+
+def outcome_counts(connection: sa.Connection, rollout: str) -> list[OutcomeCount]:
+    """Count targets by wave, outcome and signature."""
+    group = (TARGET.wave, TARGET.outcome, TARGET.signature)
+    query = sa.select(*group, sa.func.count().label("targets")).where(TARGET.rollout == rollout).group_by(*group)
+    return [OutcomeCount.model_validate(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def holding(connection: sa.Connection, target: str, other_than: str | None) -> list[TargetRow]:

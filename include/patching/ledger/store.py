@@ -13,7 +13,19 @@ import sqlalchemy as sa
 
 from patching.errors import LedgerCorrupt, LedgerError, TransitionRefused
 from patching.ledger import leases, projection, reading, schema, verify
-from patching.ledger.base import Busy, Claim, Fence, Head, Intent, Lease, Problem, Quarantine, RolloutRow, TargetRow
+from patching.ledger.base import (
+    Busy,
+    Claim,
+    Fence,
+    Head,
+    Intent,
+    Lease,
+    OutcomeCount,
+    Problem,
+    Quarantine,
+    RolloutRow,
+    TargetRow,
+)
 from patching.ledger.chain import canonical_text
 from patching.ledger.database import Database, Dialect, PostgresDialect, SqliteDialect, translated
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
@@ -254,6 +266,16 @@ class SqlLedger:
         """List the targets of a rollout in plan order (wave, then name)."""
         with self._database.reading() as connection:
             return reading.target_rows(connection, rollout)
+
+    def target(self, rollout: str, target: str) -> TargetRow | None:
+        """Read one target of a rollout; None where the plan does not have it."""
+        with self._database.reading() as connection:
+            return reading.one_target(connection, rollout, target)
+
+    def outcomes(self, rollout: str) -> list[OutcomeCount]:
+        """Count a rollout's targets by wave, outcome and signature."""
+        with self._database.reading() as connection:
+            return reading.outcome_counts(connection, rollout)
 
     def holding(self, target: str, *, other_than: str | None = None) -> list[TargetRow]:
         """List the rows of a target in open rollouts where it has begun and not ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from patching.change import Outcome
-from patching.ledger.base import TargetRow
+from patching.ledger.base import OutcomeCount, TargetRow
 from patching.policy import StopWhen
 from patching.quantity import fraction
 from patching.value import Value
@@ -42,12 +42,15 @@ class Stop(Value):
 
 def count(rows: Iterable[TargetRow]) -> Counts:
     """Count rows by how they ended."""
+    return counted(OutcomeCount(wave=row.wave, outcome=row.outcome, targets=1) for row in rows)
+
+
+def counted(groups: Iterable[OutcomeCount]) -> Counts:
+    """Add up what the ledger has counted."""
     tally = {"pending": 0, "applied": 0, "failed": 0, "offline": 0, "other": 0}
-    total = 0
-    for row in rows:
-        total += 1
-        tally[_bucket(row.outcome)] += 1
-    return Counts(total=total, **tally)
+    for group in groups:
+        tally[_bucket(group.outcome)] += group.targets
+    return Counts(total=sum(tally.values()), **tally)
 
 
 def _bucket(outcome: Outcome | None) -> str:

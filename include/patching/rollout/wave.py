@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from patching.change import JobResult, Outcome, TargetState
-from patching.errors import FenceLost
+from patching.errors import FenceLost, LedgerError
 from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind
 from patching.plan.document import Plan, PlannedTarget
 from patching.rollout.answers import WaveSummary
-from patching.rollout.budgets import Stop, count, spent
+from patching.rollout.budgets import Stop, count, counted, spent
 from patching.rollout.change_job import ChangeJob
 from patching.rollout.record import Record, free_ended, frozen_plan
 from patching.rollout.site import Site
@@ -85,8 +85,8 @@ class ShardRun:
         if reason is not None:
             self.stopped = Stop(rule="stop", sentence=reason)
             return True
-        rows = await self.record.call(self.site.ledger.targets, self.plan.rollout)
-        counts = count(row for row in rows if row.wave == self.wave)
+        groups = await self.record.call(self.site.ledger.outcomes, self.plan.rollout)
+        counts = counted(group for group in groups if group.wave == self.wave)
         self.stopped = spent(self.plan.policy.spec.rollout.stop_when, counts)
         return self.stopped is not None
 
@@ -127,8 +127,10 @@ class ShardRun:
                 return
 
     async def _row(self, name: str) -> TargetRow:
-        rows = await self.record.call(self.site.ledger.targets, self.plan.rollout)
-        return next(row for row in rows if row.target == name)
+        row = await self.record.call(self.site.ledger.target, self.plan.rollout, name)
+        if row is None:
+            raise LedgerError(f"{name} is in the plan of {self.plan.rollout}, but the ledger has no row of it")
+        return row
 
     async def _say(self, name: str, sentence: str) -> None:
         entries = await self.record.call(
