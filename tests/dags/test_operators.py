@@ -118,6 +118,20 @@ def test_run_in_mode_plan_shows_everything_but_the_report_as_skipped(world: Call
     assert here.run(REPORT).startswith("planned: 6 to patch")
 
 
+def test_run_that_finds_another_at_work_waits_in_no_worker_slot_and_decides_anew(world: Callable[..., World]) -> None:
+    """T5: nothing is begun meanwhile, the note says for whom it waits, and afterwards it adopts the open rollout."""
+    here = world()
+    here.begin()
+    here.fleet.new_run("run-2")
+    object.__setattr__(here.fleet.site, "run_active", lambda _run: True)
+    with pytest.raises(TaskDeferred) as caught:
+        here.run("discover.targets")
+    assert caught.value.method_name == "resume"
+    assert "waits for run patch__web::run-1" in here.notes[-1]
+    object.__setattr__(here.fleet.site, "run_active", lambda _run: False)
+    assert "goes on with rollout" in here.run("discover.targets")
+
+
 def test_planning_passes_nothing_over_because_what_comes_later_would_run_before_its_time(
     world: Callable[..., World],
 ) -> None:
@@ -143,12 +157,12 @@ def test_every_shard_of_a_wave_is_passed_over(world: Callable[..., World]) -> No
     ]
 
 
-def test_run_that_finds_another_at_work_shows_all_as_skipped_and_ends_green(world: Callable[..., World]) -> None:
+def test_plan_run_that_finds_another_at_work_shows_all_as_skipped_and_ends_green(world: Callable[..., World]) -> None:
     here = world()
     here.begin()
     here.fleet.site = replace(here.fleet.site, run_active=lambda run: run.endswith("::run-1"))
     here.fleet.new_run("run-2")
-    skipped = groups(here.passed_over("discover.targets"))
+    skipped = groups(here.passed_over("discover.targets", mode="plan"))
     assert skipped == ["prioritise", "approve", "wave_1", "wave_2", "verify", "rollback"]
     assert "is at work" in here.run(REPORT)
 

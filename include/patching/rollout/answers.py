@@ -28,11 +28,15 @@ class Request(Value):
 
 
 class Discovered(Value):
-    """The rollout that a run works on, whether it was adopted, and one sentence that says which and why."""
+    """The rollout that a run works on, whether it was adopted, and one sentence that says which and why.
+
+    ``yields_to`` is the run that is at work on it instead; with ``again_at`` this run waits for that one's end.
+    """
 
     rollout: str
     adopted: bool
     yields_to: str | None = None
+    again_at: datetime | None = None
     sentence: str
     online: int = 0
     offline: int = 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
 
 from patching.change import Outcome
 from patching.errors import InventoryError, LedgerConflict
 from patching.ledger.base import Busy, Claim, RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.plan.selection import select_targets
+from patching.plan.windows import open_window
 from patching.policy import Policy
 from patching.rollout.adoption import carried_over, decide
 from patching.rollout.answers import Discovered, Request
@@ -22,6 +24,7 @@ from patching.value import digest
 
 CLAIM_TRIES = 600
 CLAIM_PAUSE = 0.2
+OTHER_RUN_PAUSE = timedelta(minutes=1)
 
 
 async def discover(site: Site, policy: Policy, request: Request) -> Discovered:
@@ -78,7 +81,7 @@ def _claim_once(site: Site, policy: Policy, request: Request) -> Discovered:
     ]
     for row in rows:
         if row.run is not None and row.run != run_key(request.dag_id, request.run_id) and site.run_active(row.run):
-            return _yield(site, row, request)
+            return _behind(site, policy, row, request)
     if not rows:
         return _open(site, policy, request, "a new plan is made")
     row, plan = rows[0], frozen_plan(site, rows[0].id)
@@ -96,7 +99,28 @@ def _claim_once(site: Site, policy: Policy, request: Request) -> Discovered:
     return _open(site, policy, request, f"{said}; a new plan is made")
 
 
-def _yield(site: Site, row: RolloutRow, request: Request) -> Discovered:
+def waits_for_other(policy: Policy, request: Request, now: datetime) -> datetime | None:
+    """Say when a run that finds another at work asks again; None when it has nothing to wait for and yields.
+
+    A run that only plans yields, for the open plan is the answer; a scheduled one waits while its window is open.
+    """
+    if "plan" in (policy.spec.mode, request.mode):
+        return None
+    again = now + OTHER_RUN_PAUSE
+    if not request.scheduled:
+        return again
+    window = open_window(policy.spec.schedule, now)
+    if window is None:
+        return None
+    return again if window.closes is None else min(again, window.closes)
+
+
+def _behind(site: Site, policy: Policy, row: RolloutRow, request: Request) -> Discovered:
+    """Wait for the run that is at work and decide anew after it, or leave the rollout to it for good."""
+    again = waits_for_other(policy, request, site.clock())
+    if again is not None:
+        said = f"waits for run {row.run}, which is at work on rollout {row.id}, and then decides anew"
+        return Discovered(rollout=row.id, adopted=False, yields_to=row.run, again_at=again, sentence=said)
     said = f"run {row.run} is at work on rollout {row.id}: this run leaves it to it"
     body = {"rollout": None, "sentence": said, "request": request.model_dump(mode="json")}
     key = f"run:{request.dag_id}:{request.run_id}"

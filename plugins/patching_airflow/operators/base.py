@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
-from patching_airflow.operators.patience import PatientOperator
-from patching_airflow.site import task_site
+from patching_airflow.operators.patience import POLL, PatientOperator
+from patching_airflow.site import seconds, task_site
+from patching_airflow.triggers.rollout import RolloutTrigger
 
 NO_ROLLOUT = "this run has no rollout: discovery did not get that far, so nothing is done here"
 
@@ -55,6 +57,14 @@ class RolloutOperator(PatientOperator):
             raise AirflowSkipException(sentence)
         self.log.info(sentence)
         return sentence
+
+    def ask_again(self, context: Any, site: Any, rollout: str, sentence: str, at: datetime) -> None:
+        """Free the worker slot until a moment, or until the ledger says something else; then do the work anew."""
+        self.note(context, sentence)
+        self.log.info(sentence)
+        row = site.ledger.rollout(rollout)
+        poll = seconds("gate_poll", POLL)
+        self.defer(trigger=RolloutTrigger(rollout, row.state.value, at.isoformat(), poll), method_name="resume")
 
     def pass_over(self, groups: Iterable[str]) -> None:
         """Show the tasks of whole groups as skipped at once, and end this one: the ledger would refuse each of them.

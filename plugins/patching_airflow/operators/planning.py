@@ -25,6 +25,8 @@ def persons_of(dag: Any) -> list[str]:
 class DiscoverOperator(RolloutOperator):
     """Reads the policy once, opens or adopts its rollout, and takes a snapshot of every target.
 
+    While another run of the policy is at work it waits for that one, in no worker slot, and then decides anew.
+
     ``policy_path`` is the policy's file; None (the emergency DAG) means the file of the policy that the run names.
     """
 
@@ -46,6 +48,8 @@ class DiscoverOperator(RolloutOperator):
                 raise
             self.note(context, str(error))
             raise AirflowFailException(str(error)) from error
+        if found.again_at is not None:
+            self.ask_again(context, site, found.rollout, found.sentence, found.again_at)
         self.note(context, found.sentence)
         self.log.info(found.sentence)
         if found.yields_to is not None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from patching_airflow.operators.base import RolloutOperator, wave_of, waves_of
-from patching_airflow.operators.patience import POLL
-from patching_airflow.site import seconds
-from patching_airflow.triggers.rollout import RolloutTrigger
 
 
 class WaveOperator(RolloutOperator):
@@ -26,19 +22,7 @@ class WaveOperator(RolloutOperator):
         return found
 
 
-class AskingOperator(WaveOperator):
-    """Asks the ledger, and again whenever the answer says so; in between it holds no worker slot."""
-
-    def ask_again(self, context: Any, site: Any, rollout: str, sentence: str, at: datetime) -> None:
-        """Free the worker slot until a moment, or until the ledger says something else; then do the work anew."""
-        self.note(context, sentence)
-        self.log.info(sentence)
-        row = site.ledger.rollout(rollout)
-        poll = seconds("gate_poll", POLL)
-        self.defer(trigger=RolloutTrigger(rollout, row.state.value, at.isoformat(), poll), method_name="resume")
-
-
-class GateOperator(AskingOperator):
+class GateOperator(WaveOperator):
     """Waits until the wave may start, or refuses; a waiting gate holds no worker slot."""
 
     def work(self, context: Any) -> str:
@@ -88,7 +72,7 @@ class ApplyOperator(WaveOperator):
         self._stopped = "stopped in Airflow (marked, cleared or timed out)"
 
 
-class JudgeOperator(AskingOperator):
+class JudgeOperator(WaveOperator):
     """Lets the wave soak without a worker slot, then writes its one verdict."""
 
     def work(self, context: Any) -> str:

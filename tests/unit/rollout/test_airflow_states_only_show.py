@@ -6,8 +6,12 @@ import asyncio
 
 import pytest
 
-from patching.rollout.answers import GateState, VerdictName
+from patching.rollout.answers import GateState, Request, VerdictName
+from patching.rollout.discovery import waits_for_other
 from unit.rollout.fleet import Fleet
+
+ALL_DAY = [{"rrule": "FREQ=DAILY", "start": "00:00", "duration": "24h"}]
+LATER = [{"rrule": "FREQ=DAILY", "start": "22:00", "duration": "1h"}]
 
 
 async def test_mark_success_of_judge_opens_no_next_wave(tmp_path):
@@ -103,7 +107,41 @@ async def test_two_runs_at_once_never_open_two_rollouts(tmp_path):
     object.__setattr__(other.site, "run_active", lambda _run: True)
     first, second = await asyncio.gather(fleet.discover(), other.discover())
     assert len(fleet.ledger.rollouts(policy="web")) == 1
+    behind = next(found for found in (first, second) if found.yields_to is not None)
     assert (first.yields_to is None) != (second.yields_to is None)
+    assert behind.again_at is not None
+    assert "waits for run" in behind.sentence
+
+
+async def test_run_that_waited_for_another_decides_anew_after_it(tmp_path):
+    """T5: it adopts what the other left open, and makes a new plan when the other finished."""
+    fleet = Fleet(tmp_path)
+    await fleet.begin()
+    other = fleet.as_worker("worker-2")
+    other.new_run("run-2")
+    object.__setattr__(other.site, "run_active", lambda _run: True)
+    assert (await other.discover()).again_at is not None
+    object.__setattr__(other.site, "run_active", lambda _run: False)
+    found = await other.discover()
+    assert found.adopted
+    assert found.rollout == fleet.rollout
+
+
+@pytest.mark.parametrize(
+    ("mode", "scheduled", "windows", "waits"),
+    [
+        ("apply", False, ALL_DAY, True),
+        ("apply", False, LATER, True),
+        ("apply", True, ALL_DAY, True),
+        ("apply", True, LATER, False),
+        ("plan", False, ALL_DAY, False),
+    ],
+)
+async def test_who_waits_for_a_run_at_work_and_who_yields(tmp_path, mode, scheduled, windows, waits):
+    fleet = Fleet(tmp_path, schedule={"windows": windows})
+    request = Request(dag_id="patch__web", run_id="run-2", mode=mode, scheduled=scheduled)
+    again = waits_for_other(fleet.policy, request, fleet.site.clock())
+    assert (again is not None) == waits
 
 
 async def test_two_workers_at_one_wave_run_every_step_once(tmp_path):
