@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from patching.channels.base import Channel
     from patching.drivers.base import PatchDriver
-    from patching.ledger.base import Ledger
     from patching.rollout.site import Site
     from patching.sources.base import Connection
 
@@ -45,10 +44,9 @@ def policies_dir(dag_file: str | Path) -> Path:
     return Path(found) if found else Path(dag_file).parent / "policies"
 
 
-def open_configured_ledger() -> Ledger:
-    """Open the ledger of ``[patching] ledger_url``; raises LedgerUnavailable, LedgerError."""
+def configured_ledger_url() -> str:
+    """Give the URL of ``[patching] ledger_url``; raises LedgerError where none is set."""
     from patching.errors import LedgerError
-    from patching.ledger.store import open_ledger
 
     url = setting("ledger_url")
     if not url:
@@ -56,7 +54,7 @@ def open_configured_ledger() -> Ledger:
             "no ledger is configured, so nothing may be patched: set [patching] ledger_url "
             "(AIRFLOW__PATCHING__LEDGER_URL), for example to sqlite:////var/lib/patching/ledger.sqlite"
         )
-    return open_ledger(url)
+    return url
 
 
 class AirflowConnections:
@@ -139,12 +137,13 @@ def run_active(task_instance: Any, run: str) -> bool | None:
 def task_site(context: Any) -> Site:
     """Compose the Site for the task that runs now."""
     from patching.rollout.site import Site
+    from patching_airflow.known_ledger import open_known_ledger
 
     task_instance = context["ti"]
     connections, folder = AirflowConnections(), policies_dir(context["dag"].fileloc)
     crash_at = os.environ.get("PATCHING_CRASH_AT")
     return Site(
-        ledger=open_configured_ledger(),
+        ledger=open_known_ledger(),
         clock=lambda: datetime.now(UTC),
         connections=connections,
         channel=partial(_channel, connections, {}),

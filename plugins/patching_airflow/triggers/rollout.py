@@ -65,6 +65,7 @@ class RolloutTrigger(BaseTrigger):
 
 
 def _open() -> Any:
-    from patching_airflow.site import open_configured_ledger
+    from patching.ledger.store import open_ledger
+    from patching_airflow.site import configured_ledger_url
 
-    return open_configured_ledger()
+    return open_ledger(configured_ledger_url(), create=False)

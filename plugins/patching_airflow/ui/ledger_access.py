@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
 
-from patching.errors import LedgerError
 from patching.ledger.base import Ledger, RolloutRow
 from patching.ledger.store import open_ledger
 from patching.plan.document import Plan
 from patching.value import JsonValue
+from patching_airflow.site import configured_ledger_url
 
 LedgerFactory = Callable[[], Ledger]
 
@@ -18,12 +18,7 @@ DOCUMENTS_KEPT = 256
 
 def configured_ledger() -> Ledger:
     """Open the ledger that Airflow's configuration names; raises LedgerError, LedgerUnavailable."""
-    from airflow.configuration import conf
-
-    url = conf.get("patching", "ledger_url", fallback=None)
-    if not url:
-        raise LedgerError("no ledger is configured: set [patching] ledger_url (AIRFLOW__PATCHING__LEDGER_URL)")
-    return open_ledger(url, create=False)
+    return open_ledger(configured_ledger_url(), create=False)
 
 
 class LedgerAccess:
