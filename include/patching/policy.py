@@ -134,12 +134,33 @@ class WaveRule(CamelValue):
     soak: Duration = 0.0
 
 
+class FleetBudget(CamelValue):
+    """Budgets over all waves of a rollout; without ``failedTargets`` it is twice that of a wave."""
+
+    failed_targets: int | None = Field(default=None, ge=1)
+    failed_percent: IntOrPercent | None = None
+
+
+class SequentialTest(CamelValue):
+    """Wald's sequential test of a wave's failure rate: stops as soon as the failures seen speak for the bad rate."""
+
+    acceptable: IntOrPercent = "1%"
+    unacceptable: IntOrPercent = "5%"
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    beta: float = Field(default=0.10, gt=0, lt=0.5)
+
+
 class StopWhen(CamelValue):
-    """Budgets that stop a wave; ``failedPercent`` is of those finished, from the fifth on; offline counts apart."""
+    """Budgets that stop launching; failures, unknown, drifted and offline targets are each counted apart."""
 
     failed_targets: int | None = Field(default=2, ge=1)
     failed_percent: IntOrPercent | None = None
+    same_cause: int | None = Field(default=2, ge=1)
+    unknown_targets: int = Field(default=1, ge=1)
+    drifted_percent: IntOrPercent | None = "20%"
     offline_percent: IntOrPercent | None = None
+    fleet: FleetBudget = FleetBudget()
+    sequential: SequentialTest | None = SequentialTest()
 
 
 class RolloutRules(CamelValue):
@@ -177,6 +198,7 @@ class Reboot(CamelValue):
     policy: Literal["if-required", "never"] = "if-required"
     timeout: Duration = 900.0
     max_concurrent: int = Field(default=1, ge=1)
+    loss_class: str = "hardware"
 
 
 class Compare(CamelValue):
@@ -241,11 +263,21 @@ class Emergency(CamelValue):
     approval: Approval = Approval(required=1)
 
 
+class Retry(CamelValue):
+    """Further tries after an error that time can mend; the wait doubles from try to try up to the longest."""
+
+    times: int = Field(default=2, ge=0, le=9)
+    wait: Duration = 20.0
+    longest: Duration = 300.0
+
+
 class OnFailure(CamelValue):
     """What happens to targets that fail or are judged bad."""
 
     undo: Literal["auto", "never"] = "auto"
     quarantine: bool = True
+    quarantine_for: Duration = 1_209_600.0
+    retry: Retry = Retry()
 
 
 class PlanRules(CamelValue):

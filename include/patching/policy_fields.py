@@ -105,7 +105,23 @@ MEANING: dict[str, dict[str, str]] = {
     "StopWhen": {
         "failedTargets": "Failed targets of a wave that stop it.",
         "failedPercent": "Failed share of those finished that stops it, from the fifth finished target on.",
+        "sameCause": "Targets of the whole rollout that failed in the same way and stop it; scattered failures do not.",
+        "unknownTargets": "Targets of a wave of which nobody knows how their change ended, that hold it; never an undo.",
+        "driftedPercent": "Share of those finished that somebody else had changed since planning, and that holds the "
+        "wave, from the fifth finished target on; never an undo.",
         "offlinePercent": "Share of a wave's targets that is offline and stops it; counted apart from failures.",
+        "fleet": "Budgets over all waves.",
+        "sequential": "Sequential test of a wave's failure rate; `null` turns it off.",
+    },
+    "FleetBudget": {
+        "failedTargets": "Failed targets of all waves that stop the rollout; by default twice the wave's.",
+        "failedPercent": "Failed share of all finished targets of the rollout that stops it, from the fifth on.",
+    },
+    "SequentialTest": {
+        "acceptable": "Failure rate of a good patch.",
+        "unacceptable": "Failure rate of a bad patch; between the two either answer is right.",
+        "alpha": "Probability of stopping at the acceptable rate, as Wald's limit is built: at most `alpha/(1-beta)`.",
+        "beta": "Probability of calling the unacceptable rate acceptable, as Wald's limit is built.",
     },
     "Hook": {"command": "A command on the target."},
     "CommandHook": {
@@ -119,6 +135,8 @@ MEANING: dict[str, dict[str, str]] = {
         "policy": "`if-required`, or `never` (the finding then stays open as *applied, not active*).",
         "timeout": "Time until the target must be back.",
         "maxConcurrent": "Targets of the policy that may reboot at once.",
+        "lossClass": "Label of targets of the same hardware: after one that does not come back from its reboot, no other "
+        "of its class begins; one without the label stands for the whole wave.",
     },
     "Check": {
         "name": "Name of the check, a DNS label.",
@@ -161,7 +179,14 @@ MEANING: dict[str, dict[str, str]] = {
     },
     "OnFailure": {
         "undo": "`auto` brings targets of a bad wave back by itself; `never` leaves it to people.",
-        "quarantine": "Whether a target that cannot be brought back is left out of later plans until released.",
+        "quarantine": "Whether a target that failed, or cannot be brought back, is left out of later plans.",
+        "quarantineFor": "How long it is left out, unless somebody releases it before.",
+        "retry": "Further tries after a lost connection or a download that failed; never after a package that failed.",
+    },
+    "Retry": {
+        "times": "Further tries after the first; `0` = none.",
+        "wait": "Wait before the second try; it doubles from try to try.",
+        "longest": "Longest wait between two tries.",
     },
     "PlanRules": {
         "validFor": "How long a plan may be carried out; by default until the close of the second window.",

@@ -184,6 +184,11 @@ MEANINGS = {
         "rollout: {stopWhen: {failedPercent: 5}}",
         "rollout: {stopWhen: {failedPercent: 5%}}",
     ),
+    "sequential-rates": Example(
+        "The two failure rates of the sequential test must differ, the acceptable one being the lower.",
+        "rollout: {stopWhen: {sequential: {acceptable: 5%, unacceptable: 5%}}}",
+        "rollout: {stopWhen: {sequential: {acceptable: 1%, unacceptable: 5%}}}",
+    ),
     "zero-timeout": Example("A time limit is zero.", "reboot: {timeout: 0s}", "reboot: {timeout: 15m}"),
     "approval-required": Example(
         "More people must approve than there are, or nobody although approvers are given.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from patching.policy import RolloutRules, Spec, WaveRule
+from patching.policy import RolloutRules, SequentialTest, Spec, WaveRule
 from patching.policy_rules.finding import Wrong
 from patching.quantity import fraction
 
@@ -22,6 +22,9 @@ def breaches(spec: Spec) -> Iterator[Wrong]:
     yield from _budgets(rollout)
     if spec.reboot.timeout <= 0:
         yield Wrong(("spec", "reboot", "timeout"), "a reboot needs time; write for example 15m", "zero-timeout")
+    if spec.on_failure.quarantine and spec.on_failure.quarantine_for <= 0:
+        message = "a quarantine of no time is none; write for example 14d, or quarantine: false"
+        yield Wrong(("spec", "onFailure", "quarantineFor"), message, "zero-timeout")
     names = Counter(hook.command.name for hook in spec.hooks)
     for index, hook in enumerate(spec.hooks):
         at = ("spec", "hooks", index, "command")
@@ -86,7 +89,30 @@ def _number(size: int | str) -> float:
 
 def _budgets(rollout: RolloutRules) -> Iterator[Wrong]:
     stop = rollout.stop_when
-    for key, value in (("failedPercent", stop.failed_percent), ("offlinePercent", stop.offline_percent)):
+    shares = {
+        ("failedPercent",): stop.failed_percent,
+        ("driftedPercent",): stop.drifted_percent,
+        ("offlinePercent",): stop.offline_percent,
+        ("fleet", "failedPercent"): stop.fleet.failed_percent,
+    }
+    if stop.sequential is not None:
+        shares |= {
+            ("sequential", "acceptable"): stop.sequential.acceptable,
+            ("sequential", "unacceptable"): stop.sequential.unacceptable,
+        }
+        yield from _rates(stop.sequential)
+    for place, value in shares.items():
         if value is not None and fraction(value) is None:
-            message = f'"{key}" is a share; write {value}%'
-            yield Wrong((*_HERE, "stopWhen", key), message, "needs-percent")
+            message = f'"{place[-1]}" is a share; write {value}%'
+            yield Wrong((*_HERE, "stopWhen", *place), message, "needs-percent")
+
+
+def _rates(rules: SequentialTest) -> Iterator[Wrong]:
+    good, bad = fraction(rules.acceptable), fraction(rules.unacceptable)
+    if good is None or bad is None or 0 < good < bad < 1:
+        return
+    message = (
+        f"failure rates {rules.acceptable} and {rules.unacceptable} cannot be told apart; the acceptable one must be "
+        "above 0% and below the unacceptable one, which is below 100%"
+    )
+    yield Wrong((*_HERE, "stopWhen", "sequential"), message, "sequential-rates")
