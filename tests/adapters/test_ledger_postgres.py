@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 pytest.register_assert_rewrite("ledger_suite")
+from ledger_suite.contract_heartbeat import HeartbeatContract  # noqa: E402
 from ledger_suite.contract_leases import LeaseContract  # noqa: E402
 from ledger_suite.contract_verifying import VerifyingContract  # noqa: E402
 from ledger_suite.contract_writing import WritingContract  # noqa: E402
@@ -66,6 +67,10 @@ class TestWriting(WritingContract):
 
 
 class TestLeases(LeaseContract):
+    pass
+
+
+class TestHeartbeats(HeartbeatContract):
     pass
 
 

@@ -123,6 +123,14 @@ class Quarantine(Value):
     until: datetime | None = None
 
 
+class Beat(Value):
+    """When something was last heard of, by the ledger's clock, and how often it was."""
+
+    name: str
+    at: datetime
+    beats: int
+
+
 class Problem(Value):
     """One thing that is wrong with a chain."""
 
@@ -266,6 +274,17 @@ class Ledger(Protocol):
 
     def stopped(self) -> str | None:
         """Reason of the stop switch that is on for everything, None when it is off."""
+        ...
+
+    def beat(self, name: str) -> Beat | None:
+        """Write down that ``name`` is alive now; gives the beat before, None at the first.
+
+        It is a row and no entry: it proves nothing, and restoring or rebuilding the ledger needs none of it.
+        """
+        ...
+
+    def beats(self) -> list[Beat]:
+        """List when each was last heard of, by name."""
         ...
 
     def verify(self, chain: str | None = None) -> list[Problem]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISION = "0001"
+REVISION = "0002"
 VERSION_TABLE = "patching_alembic_version"
 
 metadata = sa.MetaData()
@@ -165,6 +165,14 @@ run = sa.Table(
     sa.Column("began_at", sa.Text, nullable=False),
     sa.Column("ended_at", sa.Text),
     sa.Index("ix_run_rollout", "rollout"),
+)
+
+heartbeat = sa.Table(
+    "heartbeat",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("beats", sa.BigInteger, nullable=False),
 )
 
 PROJECTIONS = (rollout, target_row, intent, quarantine, lease_claim, lease, stop_switch, run)

@@ -12,8 +12,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from patching.errors import LedgerCorrupt, LedgerError, TransitionRefused
-from patching.ledger import leases, projection, reading, schema, verify
+from patching.ledger import heartbeat, leases, projection, reading, schema, verify
 from patching.ledger.base import (
+    Beat,
     Busy,
     Claim,
     Fence,
@@ -301,6 +302,16 @@ class SqlLedger:
         """Reason of the stop switch that is on for everything, None when it is off."""
         with self._database.reading() as connection:
             return reading.stopped(connection)
+
+    def beat(self, name: str) -> Beat | None:
+        """Write down that ``name`` is alive now; gives the beat before, None at the first."""
+        with self._database.writing() as (connection, _):
+            return heartbeat.beat(connection, name, self._database.clock(connection))
+
+    def beats(self) -> list[Beat]:
+        """List when each was last heard of, by name."""
+        with self._database.reading() as connection:
+            return heartbeat.beats(connection)
 
     def now(self) -> datetime:
         """Give the ledger's clock."""

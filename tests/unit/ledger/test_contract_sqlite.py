@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ledger_suite.contract_heartbeat import HeartbeatContract
 from ledger_suite.contract_leases import LeaseContract
 from ledger_suite.contract_verifying import VerifyingContract
 from ledger_suite.contract_writing import WritingContract
@@ -29,6 +30,10 @@ class TestWriting(WritingContract):
 
 
 class TestLeases(LeaseContract):
+    pass
+
+
+class TestHeartbeats(HeartbeatContract):
     pass
 
 
