@@ -1,5 +1,7 @@
 """The ledger's tables: the append-only record, and the projections that can be rebuilt from it.
 
+``lease_wait`` is neither: it is the queue of those who wait now, and empties by itself.
+
 Moments are text (ISO 8601, UTC) because the hash covers exactly what is stored; JSON is canonical text (RFC 8785).
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISION = "0002"
+REVISION = "0003"
 VERSION_TABLE = "patching_alembic_version"
 
 metadata = sa.MetaData()
@@ -144,6 +146,20 @@ lease_claim = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("max_holders", sa.Integer, nullable=False),
     sa.Index("ix_lease_claim_name", "kind", "name"),
+)
+
+lease_wait = sa.Table(
+    "lease_wait",
+    metadata,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("target", sa.Text, primary_key=True),
+    sa.Column("place", sa.BigInteger, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("holds", sa.Boolean, nullable=False),
+    sa.Column("claims", sa.Text, nullable=False),
+    sa.Column("since", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Text, nullable=False),
+    sa.UniqueConstraint("place", name="uq_lease_wait_place"),
 )
 
 stop_switch = sa.Table(
