@@ -24,7 +24,7 @@ class LeaseContract:
         assert isinstance(answer, Busy)
         assert answer.sentence == f"waits for domain az-1: 1 of 1 in use by a (rollout {R})"
         assert [lease.target for lease in ledger.leases()] == ["a"]
-        held(ledger.acquire("you", "other", "b", [claim("target", "b")], ttl=30))
+        held(ledger.acquire("you", "other", "c", [claim("target", "c")], ttl=30))
 
     def test_living_owner_keeps_its_target(self, ledger: SqlLedger, clock: SetClock) -> None:
         held(ledger.acquire("me", R, "a", [claim("target", "a")], ttl=30))
@@ -108,3 +108,72 @@ class LeaseContract:
         lease = held(ledger.acquire("me", R, "a", [], ttl=30))
         with pytest.raises(LedgerError):
             ledger.release(lease.model_copy(update={"id": "nobody"}))
+
+    def test_who_asked_earlier_goes_first_and_the_other_is_told_so(self, ledger: SqlLedger) -> None:
+        first = held(ledger.acquire("me", R, "a", [claim("domain", "az")], ttl=30))
+        assert isinstance(ledger.acquire("me", R, "b", [claim("domain", "az")], ttl=30), Busy)
+        ledger.release(first)
+        answer = ledger.acquire("you", "other", "c", [claim("domain", "az")], ttl=30)
+        assert isinstance(answer, Busy)
+        assert answer.sentence == f"waits for domain az: 1 of 1 in use by b (rollout {R}, asked earlier)"
+        held(ledger.acquire("me", R, "b", [claim("domain", "az")], ttl=30))
+        assert [waiter.target for waiter in ledger.waiters()] == ["c"]
+
+    def test_place_that_a_waiter_needs_not_is_given_away(self, ledger: SqlLedger) -> None:
+        """Ten that wait for one scarce resource keep one place of the others empty, not ten."""
+        held(ledger.acquire("me", R, "a", [claim("domain", "az-1"), claim("service", "web", 3)], ttl=30))
+        for name in ("b", "c", "d"):
+            answer = ledger.acquire("me", R, name, [claim("domain", "az-1"), claim("service", "web", 3)], ttl=30)
+            assert isinstance(answer, Busy)
+        held(ledger.acquire("me", R, "e", [claim("domain", "az-2"), claim("service", "web", 3)], ttl=30))
+        answer = ledger.acquire("me", R, "f", [claim("domain", "az-3"), claim("service", "web", 3)], ttl=30)
+        assert isinstance(answer, Busy)
+        assert "asked earlier" in answer.sentence
+
+    def test_waiter_that_fell_silent_is_passed_and_keeps_its_place_for_when_it_is_back(self, ledger, clock) -> None:
+        first = held(ledger.acquire("me", R, "a", [claim("domain", "az")], ttl=30))
+        assert isinstance(ledger.acquire("me", R, "b", [claim("domain", "az")], ttl=30), Busy)
+        clock.move(31)
+        assert isinstance(ledger.acquire("you", R, "c", [claim("domain", "az")], ttl=30), Busy)
+        assert [waiter.target for waiter in ledger.waiters()] == ["c"]
+        assert isinstance(ledger.acquire("me", R, "b", [claim("domain", "az")], ttl=30), Busy)
+        assert [waiter.target for waiter in ledger.waiters()] == ["b", "c"]
+        ledger.release(first)
+        clock.move(31)
+        held(ledger.acquire("you", R, "c", [claim("domain", "az")], ttl=30))
+
+    def test_waiter_behind_an_unknown_outcome_does_not_block_the_rest(self, ledger, clock) -> None:
+        """An expired lease may stay for ever: whoever waits for its place reserves nothing elsewhere."""
+        held(ledger.acquire("dead", R, "a", [claim("domain", "az-1")], ttl=30))
+        clock.move(31)
+        wanted = [claim("domain", "az-1"), claim("service", "web")]
+        assert isinstance(ledger.acquire("me", R, "b", wanted, ttl=30), Busy)
+        held(ledger.acquire("me", R, "c", [claim("domain", "az-2"), claim("service", "web")], ttl=30))
+
+    def test_who_adds_to_a_lease_does_not_wait_for_those_who_hold_nothing(self, ledger: SqlLedger) -> None:
+        """Otherwise b would wait for a's domain, and a for the reboot that is reserved for b."""
+        first = held(ledger.acquire("me", R, "a", [claim("domain", "az")], ttl=30))
+        both = [claim("domain", "az"), claim("reboot", "all")]
+        assert isinstance(ledger.acquire("me", R, "b", both, ttl=30), Busy)
+        held(ledger.extend(first, [claim("reboot", "all")]))
+
+    def test_strict_waiter_is_not_overtaken_for_ever_by_easy_ones(self, ledger: SqlLedger) -> None:
+        first = held(ledger.acquire("me", R, "a", [claim("domain", "az", 5)], ttl=30))
+        assert isinstance(ledger.acquire("me", R, "b", [claim("domain", "az", 1)], ttl=30), Busy)
+        assert isinstance(ledger.acquire("me", R, "c", [claim("domain", "az", 5)], ttl=30), Busy)
+        ledger.release(first)
+        held(ledger.acquire("me", R, "b", [claim("domain", "az", 1)], ttl=30))
+
+    def test_held_since_is_the_first_taking_whoever_took_it_over(self, ledger, clock) -> None:
+        began = clock()
+        lease = held(ledger.acquire("me", R, "a", [claim("target", "a")], ttl=30))
+        clock.move(100)
+        held(ledger.acquire("you", R, "a", [claim("target", "a")], ttl=30))
+        assert ledger.held_since() == {lease.id: began}
+
+    def test_queue_survives_a_rebuild(self, ledger: SqlLedger) -> None:
+        held(ledger.acquire("me", R, "a", [claim("domain", "az")], ttl=30))
+        assert isinstance(ledger.acquire("me", R, "b", [claim("domain", "az")], ttl=30), Busy)
+        before = ledger.waiters()
+        ledger.rebuild()
+        assert ledger.waiters() == before

@@ -13,13 +13,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from patching.errors import FenceLost
-from patching.ledger import schema
+from patching.ledger import lease_queue, schema
 from patching.ledger.base import Busy, Claim, Lease
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.ledger.recorder import Recorder, held_lease, lost
 from patching.value import digest
 
 LEASE, CLAIM = schema.lease.c, schema.lease_claim.c
+SHORTEST_WAIT = 5.0
+"""Seconds for which who adds to a lease keeps its place in the queue, even where the lease is about to expire."""
 
 
 def acquire(
@@ -29,15 +31,15 @@ def acquire(
     connection = recorder.connection
     expires = recorder.now + timedelta(seconds=ttl)
     row = _current(connection, rollout, target)
-    if row is None:
-        return _take(recorder, owner, rollout, target, _merged((), claims), expires)
-    if row.owner != owner and datetime.fromisoformat(row.expires_at) > recorder.now:
+    if row is not None and row.owner != owner and datetime.fromisoformat(row.expires_at) > recorder.now:
         return Busy(kind="target", name=target, limit=1, holders=(row.owner,))
-    held = _lease(connection, row)
-    wanted = _merged(held.claims, claims)
-    busy = first_full(connection, held, _added(held.claims, wanted))
+    held = None if row is None else _lease(connection, row)
+    wanted = _merged(() if held is None else held.claims, claims)
+    busy = _in_turn(recorder, held, (owner, rollout, target), wanted, ttl)
     if busy is not None:
         return busy
+    if held is None:
+        return _take(recorder, owner, rollout, target, wanted, expires)
     if held.owner == owner:
         return _renew(recorder, held, wanted, expires)
     lease = held.model_copy(update={"owner": owner, "epoch": held.epoch + 1, "claims": wanted, "expires_at": expires})
@@ -49,7 +51,8 @@ def extend(recorder: Recorder, lease: Lease, claims: Sequence[Claim]) -> Lease |
     """Add claims to a held lease, all or none; raises FenceLost."""
     held = _owned(recorder.connection, lease, "no claim was added")
     wanted = _merged(held.claims, claims)
-    busy = first_full(recorder.connection, held, _added(held.claims, wanted))
+    left = max((held.expires_at - recorder.now).total_seconds(), SHORTEST_WAIT)
+    busy = _in_turn(recorder, held, (held.owner, held.rollout, held.target), wanted, left)
     return busy or _renew(recorder, held, wanted, held.expires_at)
 
 
@@ -103,12 +106,25 @@ def first_full(connection: sa.Connection, own: Lease | None, claims: Sequence[Cl
     return None
 
 
+def _in_turn(
+    recorder: Recorder, held: Lease | None, who: tuple[str, str, str], wanted: Sequence[Claim], ttl: float
+) -> Busy | None:
+    """Say what is full, or who asked earlier; whoever is told so stands in the queue from then on."""
+    owner, rollout, target = who
+    claims = _added(() if held is None else held.claims, wanted)
+    busy = first_full(recorder.connection, held, claims)
+    if busy is None and claims:
+        busy = lease_queue.overtaken(recorder, rollout, target, claims, holds=held is not None)
+    if busy is None:
+        lease_queue.leave(recorder.connection, rollout, target)
+    else:
+        lease_queue.ask(recorder, owner, rollout, target, claims, ttl=ttl, holds=held is not None)
+    return busy
+
+
 def _take(
     recorder: Recorder, owner: str, rollout: str, target: str, claims: tuple[Claim, ...], expires: datetime
-) -> Lease | Busy:
-    busy = first_full(recorder.connection, None, claims)
-    if busy is not None:
-        return busy
+) -> Lease:
     lease = Lease(
         id=digest([rollout, target, recorder.next_seq(rollout)])[:32],
         owner=owner,
