@@ -91,8 +91,19 @@ class Lease(Value):
     expires_at: datetime
 
 
+class Waiter(Value):
+    """Somebody who waits for claims since ``since``; ``holds``: it holds a lease already and wants more."""
+
+    rollout: str
+    target: str
+    owner: str
+    since: datetime
+    claims: tuple[Claim, ...]
+    holds: bool = False
+
+
 class Busy(Value):
-    """A lease that could not be had: which resource is full and who holds it."""
+    """A lease that could not be had: which resource is full, who holds it, and who asked for it earlier."""
 
     kind: str
     name: str
@@ -248,7 +259,8 @@ class Ledger(Protocol):
         """Take the whole set of claims in one transaction, or none.
 
         The same rollout and target again: the living owner keeps it (Busy for others); an expired owner is replaced
-        with a higher epoch (LEASE_TAKEN_OVER). Expiry moves ownership, never capacity.
+        with a higher epoch (LEASE_TAKEN_OVER). Expiry moves ownership, never capacity. Whoever is told Busy has asked,
+        and is not overtaken for ever as long as it asks again within ``ttl``.
         """
         ...
 
@@ -266,6 +278,14 @@ class Ledger(Protocol):
 
     def leases(self) -> list[Lease]:
         """List all held leases."""
+        ...
+
+    def waiters(self) -> list[Waiter]:
+        """List who waits for a lease now, the earliest first."""
+        ...
+
+    def held_since(self) -> dict[str, datetime]:
+        """Say since when each held lease is held, by its id."""
         ...
 
     def quarantines(self, *, now: datetime) -> list[Quarantine]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from patching.errors import LedgerCorrupt, LedgerError, TransitionRefused
-from patching.ledger import heartbeat, leases, projection, reading, schema, verify
+from patching.errors import LedgerCorrupt, LedgerError, LedgerUnavailable, TransitionRefused
+from patching.ledger import heartbeat, lease_queue, leases, projection, reading, schema, verify
 from patching.ledger.base import (
     Beat,
     Busy,
@@ -26,6 +26,7 @@ from patching.ledger.base import (
     Quarantine,
     RolloutRow,
     TargetRow,
+    Waiter,
 )
 from patching.ledger.chain import canonical_text
 from patching.ledger.database import Database, Dialect, PostgresDialect, SqliteDialect, translated
@@ -206,6 +207,16 @@ class SqlLedger:
         """List all held leases, expired ones too: they still count."""
         with self._database.reading() as connection:
             return leases.all_held(connection)
+
+    def waiters(self) -> list[Waiter]:
+        """List who waits for a lease now, the earliest first."""
+        with self._database.reading() as connection:
+            return lease_queue.waiting(connection, self._database.clock(connection))
+
+    def held_since(self) -> dict[str, datetime]:
+        """Say since when each held lease is held, by its id."""
+        with self._database.reading() as connection:
+            return lease_queue.since(connection)
 
     # Reading
 
