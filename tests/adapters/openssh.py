@@ -7,7 +7,10 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from patching.sources.base import Connection
 from patching.target import Member, Target
@@ -15,9 +18,9 @@ from patching.target import Member, Target
 ADDRESS = "127.0.0.1"
 
 
-def keygen(path: Path, kind: str = "ed25519") -> str:
+def keygen(path: Path, kind: str = "ed25519", passphrase: str = "") -> str:
     """Make a key pair; gives the public half as text."""
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-f", str(path)], check=True)
     return path.with_name(path.name + ".pub").read_text().strip()
 
 
@@ -35,10 +38,14 @@ class OpenSsh:
         (directory / "authorized_keys").write_text(keygen(directory / "client") + "\n")
         self.known_hosts = directory / "known_hosts"
         self.trust(self.host_key)
+        # The first line of a kind counts, so what a test wants comes first. Keys are read as root, because the folders
+        # of a test are closed to other users.
         lines = (
+            *extra, "AuthorizedKeysCommandUser root",
+            f"AuthorizedKeysCommand /usr/bin/cat {directory / 'authorized_keys'}", "AuthorizedKeysFile none",
             f"Port {self.port}", f"ListenAddress {ADDRESS}", f"HostKey {directory / 'host'}", "PidFile none",
-            f"AuthorizedKeysFile {directory / 'authorized_keys'}", "StrictModes no", "UsePAM no", "UseDNS no",
-            "PermitRootLogin yes", "PasswordAuthentication no", "MaxStartups 100", *extra,
+            "StrictModes no", "UsePAM no", "UseDNS no",
+            "PermitRootLogin yes", "PasswordAuthentication no", "MaxStartups 100",
         )  # fmt: skip
         (directory / "sshd_config").write_text("\n".join(lines) + "\n")
         self.process: subprocess.Popen[bytes] | None = None
@@ -73,7 +80,8 @@ class OpenSsh:
         found = _children(self.process.pid)
         found += [grandchild for child in found for grandchild in _children(child) if _name(grandchild) == "sshd"]
         for pid in found:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return len(found)
 
     def connection(self, **extra: str) -> Connection:
@@ -86,13 +94,53 @@ class OpenSsh:
         return Target(name=name, members=(Member(address=ADDRESS, port=self.port),))
 
 
+@contextmanager
+def system_user(password: str, sudoers: str = "") -> Iterator[str]:
+    """Give a user of this machine for the time of a test; ``sudoers`` is what follows its name in a rule."""
+    name = f"patch{os.getpid()}x{uuid4().hex[:6]}"
+    made = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=password, text=True, capture_output=True)
+    rule = Path("/etc/sudoers.d") / name
+    command = ["useradd", "--no-create-home", "--home-dir", "/", "--shell", "/bin/sh", "--password"]
+    subprocess.run([*command, made.stdout.strip(), name], check=True)
+    try:
+        if sudoers:
+            rule.write_text(f"{name} {sudoers}\n")
+            rule.chmod(0o440)
+        yield name
+    finally:
+        rule.unlink(missing_ok=True)
+        subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
+
+
+@contextmanager
+def ssh_agent(directory: Path, *keys: Path) -> Iterator[str]:
+    """Start a real agent that holds some keys; gives its socket."""
+    socket_path = directory / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "SSH_AUTH_SOCK": str(socket_path)}
+    end = time.monotonic() + 10
+    try:
+        while not socket_path.exists():
+            assert process.poll() is None
+            assert time.monotonic() < end, "no agent within 10 s"
+        for key in keys:
+            subprocess.run(["ssh-add", "-q", str(key)], check=True, env=environment, capture_output=True)
+        yield str(socket_path)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
 def _children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [int(child) for child in text.split()]
 
 
 def _name(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""

@@ -16,11 +16,11 @@ from patching.channels.remote_job import (
     cancel_program,
     look_program,
     parse_look,
-    remote_command,
     start_program,
     wait_program,
 )
 from patching.channels.ssh_login import DEFAULT_PORT, Address, Link, log_in
+from patching.channels.ssh_sudo import RemoteCommand, command, sudo_password
 from patching.channels.ssh_wire import DIAL_DEADLINE, Ran, SshWire
 from patching.errors import ChannelError, ConnectionMissing, LoginRefused, TargetOffline
 from patching.sources.base import Connection, ConnectionSource
@@ -89,7 +89,7 @@ class SshChannel:
 
 
 def _written_jump(connection: Connection) -> Connection | None:
-    """Read a jump host that is written as ``[user@]host[:port]``; it uses the same credentials."""
+    """Read a jump host that is written as ``[user@]host[:port]``: the same credentials, but a host key of its own."""
     text = str(connection.extra.get("jump_host") or "")
     if not text:
         return None
@@ -98,7 +98,12 @@ def _written_jump(connection: Connection) -> Connection | None:
     if not colon or not port.isdecimal():
         host, port = place, ""
     return connection.model_copy(
-        update={"host": host, "port": int(port) if port else None, "login": user or connection.login}
+        update={
+            "host": host,
+            "port": int(port) if port else None,
+            "login": user or connection.login,
+            "extra": {name: value for name, value in connection.extra.items() if name != "host_key"},
+        }
     )
 
 
@@ -120,11 +125,11 @@ class SshSession:
         Raises ChannelError; a reading step over its deadline has exit code 124.
         """
         member = self._member(step.member)
-        command = remote_command(sudo=self._sudo(member, bool(step.call.get("sudo"))), seconds=step.deadline)
+        line, script = self._command(member, bool(step.call.get("sudo")), step.deadline), str(step.call["script"])
         try:
-            ran = await self._wire.run(await self._wire.link(member, DIAL_DEADLINE), command, str(step.call["script"]))
+            ran = await self._wire.run(await self._wire.link(member, DIAL_DEADLINE), line, script)
         except TargetOffline:
-            ran = await self._wire.run(await self._wire.link(member, DIAL_DEADLINE), command, str(step.call["script"]))
+            ran = await self._wire.run(await self._wire.link(member, DIAL_DEADLINE), line, script)
         return Reply(
             step=step.name,
             exit_code=ran.exit_code,
@@ -157,8 +162,8 @@ class SshSession:
         end = asyncio.get_running_loop().time() + step.deadline
 
         async def once(link: Link, left: float) -> Look:
-            command = self._control(member, left + 15.0)
-            return self._understood(await self._wire.run(link, command, wait_program(paths, left)), member)
+            line = self._command(member, True, left + 15.0)
+            return self._understood(await self._wire.run(link, line, wait_program(paths, left)), member)
 
         while True:
             left = end - asyncio.get_running_loop().time()
@@ -203,15 +208,13 @@ class SshSession:
             return self.target.members[0]
         raise ChannelError(f"target {self.target.name} has no member with role {role!r}")
 
-    def _sudo(self, member: Member, wanted: bool) -> bool:
-        return wanted and self.channel.address(self.target, member).user != "root"
-
-    def _control(self, member: Member, seconds: float) -> str:
-        return remote_command(sudo=self._sudo(member, True), seconds=seconds)
+    def _command(self, member: Member, as_root: bool, seconds: float) -> RemoteCommand:
+        sudo = as_root and self.channel.address(self.target, member).user != "root"
+        return command(sudo=sudo, seconds=seconds, password=sudo_password(self.channel.connection))
 
     async def _look(self, member: Member, program: str) -> Look:
-        command = self._control(member, CONTROL_DEADLINE)
-        ran = await self._wire.persist(member, CONTROL_DEADLINE, lambda link, _: self._wire.run(link, command, program))
+        line = self._command(member, True, CONTROL_DEADLINE)
+        ran = await self._wire.persist(member, CONTROL_DEADLINE, lambda link, _: self._wire.run(link, line, program))
         return self._understood(ran, member)
 
     def _understood(self, ran: Ran, member: Member) -> Look:
@@ -221,10 +224,11 @@ class SshSession:
         said = ran.stderr.decode("utf-8", "replace").strip().splitlines()
         last = said[-1] if said else f"exit code {ran.exit_code}"
         address = self.channel.address(self.target, member)
-        if last.startswith("sudo:"):
+        if "sudo:" in last:
             raise LoginRefused(
-                f"{address.user} may not use sudo without a password on {self.target.name} ({last}): "
-                f"add {address.user} ALL=(root) NOPASSWD: /bin/sh to its sudoers (docs/how-to/add-hosts.md)"
+                f"{address.user} may not become root on {self.target.name} ({last}): add {address.user} ALL=(root) "
+                f"NOPASSWD: /bin/sh to its sudoers, or set sudo_password in connection {self.channel.connection.id} "
+                f"(docs/how-to/add-hosts.md)"
             )
         raise ChannelError(f"{self.target.name} cannot keep steps in {self.channel.state_dir}: {last}")
 

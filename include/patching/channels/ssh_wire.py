@@ -12,6 +12,7 @@ import asyncssh
 
 from patching.channels.remote_job import framed
 from patching.channels.ssh_login import Link
+from patching.channels.ssh_sudo import RemoteCommand
 from patching.errors import LoginRefused, TargetOffline
 from patching.target import Member
 
@@ -79,12 +80,14 @@ class SshWire:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def run(self, link: Link, command: str, program: str) -> Ran:
+    async def run(self, link: Link, command: RemoteCommand, program: str) -> Ran:
         """Run one program; raises TargetOffline when the connection breaks before its end is seen."""
         try:
-            process: asyncssh.SSHClientProcess[bytes] = await link.connection.create_process(command, encoding=None)
+            process: asyncssh.SSHClientProcess[bytes] = await link.connection.create_process(
+                command.line, encoding=None
+            )
             async with process:
-                process.stdin.write(framed(program).encode())
+                process.stdin.write((command.lead + framed(program)).encode())
                 process.stdin.write_eof()
                 (out, cut), (err, cut_too) = await asyncio.gather(
                     self._collect(process.stdout), self._collect(process.stderr)

@@ -30,8 +30,9 @@ def _unread(sudo: bool, said: str) -> Refusal:
         return Refusal(code="unreadable", message=f"the host's package state could not be read: {said}")
     return Refusal(
         code="sudo_refused",
-        message=f"the login user may not use sudo without a password: {said}",
-        remedy="add USER ALL=(root) NOPASSWD: /bin/sh to its sudoers (docs/how-to/add-hosts.md)",
+        message=f"the login user may not become root: {said}",
+        remedy="add USER ALL=(root) NOPASSWD: /bin/sh to its sudoers, or set sudo_password in the connection "
+        "(docs/how-to/add-hosts.md)",
     )
 
 

@@ -246,7 +246,7 @@ def parse_snapshot(target: Target, replies: Mapping[str, Reply]) -> Snapshot:
 
 def _unread(reply: Reply | None) -> dict[str, JsonValue]:
     said = (reply.stderr.strip().splitlines() or [f"exit code {reply.exit_code}"])[-1] if reply else "not read"
-    return {"sudo": not said.startswith("sudo:"), "unread": said}
+    return {"sudo": "sudo:" not in said, "unread": said}
 
 
 def _facts(reading: _Reading) -> dict[str, JsonValue]:
