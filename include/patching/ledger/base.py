@@ -6,14 +6,16 @@ Every call raises LedgerUnavailable when the database is gone; then nothing new 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from patching.change import Outcome, TargetState
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.rollout.states import RolloutState
 from patching.value import JsonValue, Value
+
+T = TypeVar("T")
 
 
 class RolloutRow(Value):
@@ -158,6 +160,34 @@ class Head(Value):
     hash: str
 
 
+class LedgerTransaction(Protocol):
+    """What can be written together; each method is that of ``Ledger`` with the same name."""
+
+    def append(self, entry: NewEntry, fence: Fence | None = None) -> LedgerEntry:
+        """Write one entry and its projection."""
+        ...
+
+    def store_document(self, kind: str, document: JsonValue) -> str:
+        """Keep a large document by its digest."""
+        ...
+
+    def acquire(self, owner: str, rollout: str, target: str, claims: Sequence[Claim], *, ttl: float) -> Lease | Busy:
+        """Take the whole set of claims, or none."""
+        ...
+
+    def extend(self, lease: Lease, claims: Sequence[Claim]) -> Lease | Busy:
+        """Add claims to a held lease."""
+        ...
+
+    def heartbeat(self, lease: Lease, *, ttl: float) -> Lease:
+        """Prolong a lease; raises FenceLost."""
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """End a lease and free its capacity."""
+        ...
+
+
 class Ledger(Protocol):
     """The append-only record of everything decided and done."""
 
@@ -172,8 +202,11 @@ class Ledger(Protocol):
         """Write several entries in one transaction, all or none."""
         ...
 
-    def append_group(self, items: Sequence[tuple[NewEntry, Fence | None]]) -> list[LedgerEntry]:
-        """Write entries of several writers, each under its own fence, in one transaction, all or none."""
+    def group(self, work: Sequence[Callable[[LedgerTransaction], T]]) -> list[T]:
+        """Do the work of several writers in one transaction, all or none; gives what each returned.
+
+        The work may be done again where a neighbour fails: it must only use the transaction.
+        """
         ...
 
     def entries(

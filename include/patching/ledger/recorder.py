@@ -63,6 +63,10 @@ class Recorder:
             )
         return first
 
+    def forget_fences(self) -> None:
+        """Check fences anew from here on: who holds what is about to change within this transaction."""
+        self._fenced.clear()
+
     def next_seq(self, chain: str) -> int:
         """Give the place that the chain's next entry will have; used for keys that must be unique."""
         return self._head(chain)[0] + 1

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 
-from patching.errors import LedgerCorrupt, LedgerError, LedgerUnavailable, TransitionRefused
+from patching.errors import LedgerCorrupt, LedgerError, LedgerUnavailable
 from patching.ledger import heartbeat, lease_queue, leases, projection, reading, schema, verify
 from patching.ledger.base import (
     Beat,
@@ -21,6 +22,7 @@ from patching.ledger.base import (
     Head,
     Intent,
     Lease,
+    LedgerTransaction,
     OutcomeCount,
     Problem,
     Quarantine,
@@ -28,23 +30,16 @@ from patching.ledger.base import (
     TargetRow,
     Waiter,
 )
-from patching.ledger.chain import canonical_text
 from patching.ledger.database import Database, Dialect, PostgresDialect, SqliteDialect, translated
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.ledger.migrate import migrate, ready_id
 from patching.ledger.recorder import Recorder, entry_from, find_entry
-from patching.ledger.redaction import redact
 from patching.ledger.sqlite_file import SqliteFile
+from patching.ledger.transaction import SqlTransaction
 from patching.rollout.states import RolloutState, check_origin, check_transition
 from patching.value import JsonValue
 
-_OWN_KINDS = {
-    EntryKind.LEASE_TAKEN: "acquire()",
-    EntryKind.LEASE_TAKEN_OVER: "acquire()",
-    EntryKind.LEASE_ENDED: "release()",
-}
-# Documents whose digest others compute and bind to (an approval is of one digest): they must be stored as they are.
-_BOUND = frozenset({"plan", "policy"})
+T = TypeVar("T")
 
 
 def open_ledger(url: str, *, clock: Callable[[], datetime] | None = None, create: bool = True) -> SqlLedger:
@@ -80,7 +75,10 @@ def _open_sqlite(file: SqliteFile, clock: Callable[[], datetime] | None, create:
     dialect = SqliteDialect(file)
     with translated(dialect.name):
         if not create and file.known_id() is None and not file.path.exists():
-            raise LedgerError(f"there is no ledger at {file.path}: nothing was created; check the URL")
+            raise LedgerUnavailable(
+                f"there is no ledger at {file.path}: nothing was created and nothing new is launched; check the "
+                "URL, or restore it (docs/runbooks/ledger-unavailable.md)"
+            )
         with file.creating():
             ledger_id = _prepare(dialect, create)
             file.remember(ledger_id)
@@ -123,18 +121,20 @@ class SqlLedger:
 
     def append(self, entry: NewEntry, fence: Fence | None = None) -> LedgerEntry:
         """Write one entry and its projection in one transaction; the same key and body again returns the first."""
-        return self.append_group([(entry, fence)])[0]
+        return self._one(lambda transaction: transaction.append(entry, fence))
 
     def append_all(self, entries: Sequence[NewEntry], fence: Fence | None = None) -> list[LedgerEntry]:
         """Write several entries in one transaction, all or none."""
-        return self.append_group([(entry, fence) for entry in entries])
+        return self._one(lambda transaction: [transaction.append(entry, fence) for entry in entries])
 
-    def append_group(self, items: Sequence[tuple[NewEntry, Fence | None]]) -> list[LedgerEntry]:
-        """Write entries of several writers, each under its own fence, in one transaction, all or none."""
-        for entry, _ in items:
-            _check_kind(entry)
+    def group(self, work: Sequence[Callable[[LedgerTransaction], T]]) -> list[T]:
+        """Do the work of several writers in one transaction, all or none; gives what each returned."""
         with self._recording() as recorder:
-            return [recorder.append(entry, fence) for entry, fence in items]
+            transaction = SqlTransaction(recorder)
+            return [item(transaction) for item in work]
+
+    def _one(self, work: Callable[[LedgerTransaction], T]) -> T:
+        return self.group([work])[0]
 
     def transition(
         self,
@@ -165,43 +165,25 @@ class SqlLedger:
 
         Secrets are redacted; a plan or policy that has any is refused (LedgerError), because others know its digest.
         """
-        redaction = redact(document, longest=None)
-        if redaction.paths and kind in _BOUND:
-            raise LedgerError(
-                f"the {kind} has something that looks like a secret at {', '.join(redaction.paths)}: it was not "
-                "stored. Move it into a connection and name that"
-            )
-        text = canonical_text(redaction.value, f"the {kind} document")
-        name = hashlib.sha256(text.encode()).hexdigest()
-        known = sa.select(schema.document.c.digest).where(schema.document.c.digest == name)
-        with self._database.writing() as (connection, _):
-            if connection.execute(known).first() is None:
-                at = self._database.clock(connection).isoformat()
-                row = {"digest": name, "kind": kind, "body": text, "at": at}
-                connection.execute(schema.document.insert().values(row))
-        return name
+        return self._one(lambda transaction: transaction.store_document(kind, document))
 
     # Leases
 
     def acquire(self, owner: str, rollout: str, target: str, claims: Sequence[Claim], *, ttl: float) -> Lease | Busy:
         """Take the whole set of claims in one transaction, or none; a renewal, a takeover, or Busy."""
-        with self._recording() as recorder:
-            return leases.acquire(recorder, owner, rollout, target, claims, ttl=ttl)
+        return self._one(lambda transaction: transaction.acquire(owner, rollout, target, claims, ttl=ttl))
 
     def extend(self, lease: Lease, claims: Sequence[Claim]) -> Lease | Busy:
         """Add claims (a reboot's) to a held lease; raises FenceLost."""
-        with self._recording() as recorder:
-            return leases.extend(recorder, lease, claims)
+        return self._one(lambda transaction: transaction.extend(lease, claims))
 
     def heartbeat(self, lease: Lease, *, ttl: float) -> Lease:
         """Prolong a lease; raises FenceLost."""
-        with self._recording() as recorder:
-            return leases.heartbeat(recorder, lease, ttl=ttl)
+        return self._one(lambda transaction: transaction.heartbeat(lease, ttl=ttl))
 
     def release(self, lease: Lease) -> None:
         """End a lease and free its capacity; raises FenceLost if somebody else holds it now."""
-        with self._recording() as recorder:
-            leases.release(recorder, lease)
+        self._one(lambda transaction: transaction.release(lease))
 
     def leases(self) -> list[Lease]:
         """List all held leases, expired ones too: they still count."""
@@ -379,13 +361,3 @@ def _known(connection: sa.Connection, rollout: str) -> RolloutRow:
     if row is None:
         raise LedgerError(f"rollout {rollout} was never opened: its state cannot change; check the id")
     return row
-
-
-def _check_kind(entry: NewEntry) -> None:
-    if entry.kind is EntryKind.TRANSITION:
-        raise TransitionRefused(
-            f"a change of state of {entry.chain} is written by transition() only, which checks the table of "
-            "transitions; nothing was written"
-        )
-    if entry.kind in _OWN_KINDS:
-        raise LedgerError(f'"{entry.kind.value}" is written by {_OWN_KINDS[entry.kind]} only; nothing was written')

@@ -1,6 +1,6 @@
-"""LedgerWriter: the ledger for asynchronous callers: one thread that commits in groups.
+"""LedgerWriter: the ledger for asynchronous callers: one thread that commits in groups, others that read.
 
-Entries that arrive while a commit is under way go into the next one together, so many change jobs share one fsync.
+What arrives while a commit is under way goes into the next one together, so many change jobs share one fsync.
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from patching.errors import LedgerError, LedgerUnavailable
-from patching.ledger.base import Fence, Ledger
+from patching.ledger.base import Fence, Ledger, LedgerTransaction
 from patching.ledger.entry import LedgerEntry, NewEntry
 
 T = TypeVar("T")
 
+Work = Callable[[LedgerTransaction], Any]
+
 LARGEST_GROUP = 256
+READERS = 2
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    entry: NewEntry
-    fence: Fence | None
+    work: Work
     loop: asyncio.AbstractEventLoop
-    answer: asyncio.Future[LedgerEntry]
+    answer: asyncio.Future[Any]
 
 
 class LedgerWriter:
-    """Writes in one thread, in the order of arrival; an entry that fails does not fail its neighbours."""
+    """Writes in one thread, in the order of arrival; work that fails does not fail its neighbours."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-writer")
+        # A reader that stood behind a commit would wait for a disk that it does not need.
+        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="ledger-reader")
         self._waiting: deque[_Waiting] = deque()
         self._lock = threading.Lock()
         self._scheduled = False
@@ -46,28 +50,37 @@ class LedgerWriter:
 
         A caller that is cancelled while it waits does not take the entry back: it may be written.
         """
+        return await self.write(lambda transaction: transaction.append(entry, fence))
+
+    async def write(self, work: Callable[[LedgerTransaction], T]) -> T:
+        """Do work in the next group's transaction and wait until it is committed; only then is the answer given.
+
+        The work may be done again where a neighbour fails: it must only use the transaction.
+        """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(entry, fence, loop, loop.create_future())
+        waiting = _Waiting(work, loop, loop.create_future())
         with self._lock:
             self._refuse_if_closed()
             self._waiting.append(waiting)
             if not self._scheduled:
                 self._scheduled = True
                 self._thread.submit(self._commit)
-        return await waiting.answer
+        answer: T = await waiting.answer
+        return answer
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run another blocking ledger call in the same thread, after what was appended before it."""
+        """Run a blocking call that reads; it sees everything whose writing was waited for."""
         with self._lock:
             self._refuse_if_closed()
-            future = self._thread.submit(function, *args, **kwargs)
+            future = self._readers.submit(function, *args, **kwargs)
         return await asyncio.wrap_future(future)
 
     async def close(self) -> None:
-        """Commit what was accepted, then end the thread; afterwards nothing is accepted."""
+        """Commit what was accepted, then end the threads; afterwards nothing is accepted."""
         with self._lock:
             self._closed = True
         await asyncio.to_thread(self._thread.shutdown, wait=True)
+        await asyncio.to_thread(self._readers.shutdown, wait=True)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -92,18 +105,19 @@ class LedgerWriter:
             # The writer is being closed and its thread takes no new work: finish here, nothing accepted is lost.
             self._commit()
 
-    def _write(self, group: Sequence[_Waiting]) -> list[LedgerEntry | Exception]:
+    def _write(self, group: Sequence[_Waiting]) -> list[Any]:
+        """Give what each piece of work returned, or the exception that its caller gets."""
         try:
-            return list(self._ledger.append_group([(item.entry, item.fence) for item in group]))
+            return list(self._ledger.group([item.work for item in group]))
         except LedgerUnavailable as error:
             return [error] * len(group)
-        except Exception as error:  # noqa: BLE001 - every failure goes to the caller whose entry failed
+        except Exception as error:  # noqa: BLE001 - every failure goes to the caller whose work failed
             if len(group) == 1:
                 return [error]
         return [self._write([item])[0] for item in group]
 
 
-def _deliver(waiting: _Waiting, result: LedgerEntry | Exception) -> None:
+def _deliver(waiting: _Waiting, result: Any) -> None:
     def settle() -> None:
         if waiting.answer.done():
             return

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from patching.change import Outcome, TargetState
 from patching.errors import LedgerUnavailable
-from patching.ledger.base import Fence
+from patching.ledger.base import Fence, LedgerTransaction
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.ledger.writer import LedgerWriter
 from patching.plan.document import Plan
@@ -76,13 +76,17 @@ class Record:
         entry = NewEntry(chain=self.rollout, kind=kind, key=key, target=target, step=step, actor=actor, body=body or {})
         return await self._patiently(lambda: self._writer.append(entry, fence))
 
+    async def write(self, work: Callable[[LedgerTransaction], T]) -> T:
+        """Do work in the next commit, together with what others write; the same patience, the work's own errors."""
+        return await self._patiently(lambda: self._writer.write(work))
+
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run another blocking ledger call off the event loop, with the same patience."""
+        """Run a ledger call that reads off the event loop, with the same patience."""
         return await self._patiently(lambda: self._writer.call(function, *args, **kwargs))
 
     async def document(self, kind: str, document: JsonValue) -> str:
         """Keep a large document; returns its digest."""
-        return await self.call(self.site.ledger.store_document, kind, document)
+        return await self.write(lambda transaction: transaction.store_document(kind, document))
 
     async def snapshot(self, digest: str) -> Snapshot:
         """Load a stored snapshot."""

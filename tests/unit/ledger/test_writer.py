@@ -22,7 +22,7 @@ class Watched:
         self.open = threading.Event()
         self.open.set()
         self.entered = threading.Event()
-        real = ledger.append_group
+        real = ledger.group
 
         def watched(items):  # type: ignore[no-untyped-def]
             self.entered.set()
@@ -30,7 +30,7 @@ class Watched:
             self.groups.append(len(items))
             return real(items)
 
-        monkeypatch.setattr(ledger, "append_group", watched)
+        monkeypatch.setattr(ledger, "group", watched)
 
 
 @pytest.fixture
@@ -85,6 +85,38 @@ async def test_one_failing_entry_does_not_fail_its_neighbours(ledger: SqlLedger,
     assert ledger.verify() == []
 
 
+async def test_lease_document_and_entry_under_that_lease_share_one_commit(ledger: SqlLedger, watched: Watched) -> None:
+    writer = LedgerWriter(ledger)
+    first = await behind_a_commit(watched, writer)
+    taken = asyncio.create_task(writer.write(lambda t: t.acquire("me", R, "a", [claim("target", "a")], ttl=30)))
+    stored = asyncio.create_task(writer.write(lambda t: t.store_document("snapshot", {"a": 1})))
+    await asyncio.sleep(0)
+    watched.open.set()
+    await first
+    lease = await taken
+    assert ledger.document(await stored) == {"a": 1}
+    assert [item.id for item in ledger.leases()] == [lease.id]
+    await writer.close()
+    assert watched.groups == [1, 2]
+
+
+async def test_fence_is_checked_anew_after_a_release_in_the_same_commit(ledger: SqlLedger, watched: Watched) -> None:
+    lease = ledger.acquire("me", R, "a", [claim("target", "a")], ttl=30)
+    writer = LedgerWriter(ledger)
+    first = await behind_a_commit(watched, writer)
+    before = asyncio.create_task(writer.append(entry(K.GATE, "before"), fence(lease)))
+    released = asyncio.create_task(writer.write(lambda t: t.release(lease)))
+    after = asyncio.create_task(writer.append(entry(K.GATE, "after"), fence(lease)))
+    await asyncio.sleep(0)
+    watched.open.set()
+    await asyncio.gather(first, before, released)
+    with pytest.raises(FenceLost):
+        await after
+    await writer.close()
+    assert [item.key for item in ledger.entries(R, kinds=[K.GATE])] == ["first", "before"]
+    assert ledger.leases() == []
+
+
 async def test_unavailable_ledger_fails_the_whole_group_without_trying_each(ledger, watched, monkeypatch) -> None:
     calls: list[int] = []
 
@@ -93,7 +125,7 @@ async def test_unavailable_ledger_fails_the_whole_group_without_trying_each(ledg
         raise LedgerUnavailable("gone")
 
     writer = LedgerWriter(ledger)
-    monkeypatch.setattr(ledger, "append_group", gone)
+    monkeypatch.setattr(ledger, "group", gone)
     answers = await asyncio.gather(
         *(writer.append(entry(K.GATE, f"g{number}")) for number in range(5)), return_exceptions=True
     )
@@ -102,13 +134,14 @@ async def test_unavailable_ledger_fails_the_whole_group_without_trying_each(ledg
     assert sum(calls) == 5
 
 
-async def test_call_runs_after_what_was_appended_before_it(ledger: SqlLedger) -> None:
+async def test_call_sees_what_was_waited_for_and_stands_behind_no_commit(ledger: SqlLedger, watched: Watched) -> None:
     writer = LedgerWriter(ledger)
-    appended = asyncio.create_task(writer.append(entry(K.GATE, "g")))
-    await asyncio.sleep(0)
-    found = await writer.call(ledger.find, R, "g")
-    assert found is not None
-    assert (await appended) == found
+    appended = await writer.append(entry(K.GATE, "g"))
+    first = await behind_a_commit(watched, writer)
+    assert await writer.call(ledger.find, R, "g") == appended
+    assert not first.done()
+    watched.open.set()
+    await first
     with pytest.raises(LedgerError, match="never stored"):
         await writer.call(ledger.document, "0" * 64)
     await writer.close()
