@@ -32,6 +32,7 @@ Url = Annotated[
     typer.Option("--url", help=f"Ledger database; default: ${_VARIABLES[0]}, then ${_VARIABLES[1]}.", metavar="URL"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Chain = Annotated[str, typer.Argument(help='A rollout\'s id, or "control".', metavar="CHAIN")]
 Against = Annotated[
     Path | None,
     typer.Option(help="Output of an earlier verify --json, kept elsewhere: its heads must still be in the ledger."),
@@ -58,8 +59,11 @@ def verify_command(url: Url = "", as_json: AsJson = False, against: Against = No
 
 
 @app.command("show")
-def show_command(chain: str, url: Url = "", as_json: AsJson = False) -> None:
-    """Print a chain, entry by entry: a rollout's id, or "control"."""
+def show_command(chain: Chain, url: Url = "", as_json: AsJson = False) -> None:
+    """Print a chain, entry by entry: a rollout's id, or "control".
+
+    Exit code 0: it is printed. 1: there is no such chain, or the ledger cannot be read.
+    """
     entries = _open(url).entries(chain)
     if not entries:
         print(f'the ledger has no chain "{chain}"; patching ledger verify lists all of them', file=sys.stderr)
@@ -78,6 +82,7 @@ def rebuild_command(url: Url = "") -> None:
     """Build the projected state (rollouts, targets, leases …) anew from the entries; changes no entry.
 
     Refused while the ledger does not verify: state that is built from altered entries would be acted on.
+    Exit code 0: it is built. 1: refused, or the ledger cannot be read.
     """
     ledger = _open(url)
     problems = ledger.verify()

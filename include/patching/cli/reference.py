@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from patching import policy_schema
+from patching.cli import command_page
 from patching.cli.lab import checkout
 from patching.cli.rule_examples import FILES, MEANINGS, Example
 from patching.rollout.states import TRANSITIONS
@@ -23,6 +24,7 @@ def pages() -> dict[str, str]:
         "docs/reference/policy.md": policy_page(),
         "docs/reference/policy-errors.md": errors_page(),
         "docs/reference/rollout-states.md": states_page(),
+        "docs/reference/cli.md": f"{_MADE}\n\n{command_page.page()}",
     }
 
 
