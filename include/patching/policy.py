@@ -164,10 +164,13 @@ class StopWhen(CamelValue):
 
 
 class RolloutRules(CamelValue):
-    """How far and how fast: failure domain, unavailable at once, waves and budgets."""
+    """How far, how fast and in which order: failure domain, services, unavailable at once, waves and budgets."""
 
     failure_domain: str | None = None
+    service: str | None = None
     max_unavailable: IntOrPercent = "25%"
+    min_healthy: IntOrPercent | None = None
+    depends_on: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     waves: tuple[WaveRule, ...] = (
         WaveRule(canary=Canary(), soak=600.0),
         WaveRule(size="10%", soak=600.0),

@@ -92,7 +92,11 @@ MEANING: dict[str, dict[str, str]] = {
     },
     "RolloutRules": {
         "failureDomain": "Label of targets that fail together, such as a zone; canaries spread over it.",
-        "maxUnavailable": "Targets of a failure domain that may be unavailable at once; those already down count.",
+        "service": "Label that names the service of a target, for `maxUnavailable`, `minHealthy` and `dependsOn`.",
+        "maxUnavailable": "Targets of a failure domain, and of a service, that may be unavailable at once; those "
+        "already down count.",
+        "minHealthy": "Targets of a service (without `service`: of the policy) that always stay healthy.",
+        "dependsOn": "Services that are done before a service begins: `web: [db, cache]`.",
         "waves": "At most eight waves: a canary first, growing sizes, 100% last; by default 1, 10%, 100%.",
         "stopWhen": "Budgets that stop a wave.",
     },

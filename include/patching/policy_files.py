@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from patching.diagnostics import Diagnostic, PolicyError
+from patching.limits import LIMITS_FILE
 from patching.people import PEOPLE_FILE, People, load_people
 from patching.policy import Policy
 from patching.policy_rules import check_policy
@@ -71,9 +72,10 @@ def load_all(paths: Iterable[Path | str], *, now: datetime | None = None) -> tup
 
 
 def find_policies(directory: Path | str) -> list[Path]:
-    """List the policy files directly in a directory, sorted: people.yaml and hidden files are none."""
+    """List the policy files directly in a directory, sorted: people.yaml, limits.yaml and hidden files are none."""
     found = (item for item in Path(directory).iterdir() if item.suffix in SUFFIXES)
-    return sorted(item for item in found if item.name != PEOPLE_FILE and not item.name.startswith("."))
+    others = (PEOPLE_FILE, LIMITS_FILE)
+    return sorted(item for item in found if item.name not in others and not item.name.startswith("."))
 
 
 def policy_digest(policy: Policy) -> str:

@@ -174,6 +174,11 @@ MEANINGS = {
         "rollout:\n  waves:\n    - {canary: {count: 1}, soak: 30m}\n    - {size: 50%}",
         _waves("{size: 50%}"),
     ),
+    "dependency-cycle": Example(
+        "Services wait for each other in a circle.",
+        "rollout:\n  dependsOn:\n    web: [db]\n    db: [web]",
+        "rollout:\n  dependsOn:\n    web: [db]",
+    ),
     "too-many-waves": Example(
         "At most eight waves are possible.",
         _waves(*(f"{{size: {number}0%}}" for number in range(1, 8))),

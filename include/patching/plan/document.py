@@ -61,7 +61,8 @@ class Plan(Value):
     """What will be done, where, in which order and why; nothing in it changes after it is frozen.
 
     ``domain_limits`` maps a failure domain (``-`` for targets without one) to how many of its targets may be
-    unavailable at once, those that were down when planning taken off already.
+    unavailable at once, those that were down when planning taken off already; ``service_limits`` does so for services,
+    ``shared_limits`` and ``shared_reboots`` for the domains of limits.yaml (``az=eu-1``).
     """
 
     schema_version: int = SCHEMA
@@ -78,6 +79,9 @@ class Plan(Value):
     power: tuple[CheckPower, ...] = ()
     blocked_domains: tuple[str, ...] = ()
     domain_limits: dict[str, int] = Field(default_factory=dict)
+    service_limits: dict[str, int] = Field(default_factory=dict)
+    shared_limits: dict[str, int] = Field(default_factory=dict)
+    shared_reboots: dict[str, int] = Field(default_factory=dict)
     approval_required: int = 0
     approval_reason: str = ""
     advisories: tuple[str, ...] = Field(default=())

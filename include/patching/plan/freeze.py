@@ -7,13 +7,17 @@ from datetime import datetime
 
 from patching.advisory import Finding, Priority
 from patching.change import Patch, Refusal, Undo
-from patching.plan.capacity import blocked, domains
+from patching.limits import PatchLimits
+from patching.plan.capacity import Domain, blocked, domains, service_of, services, shared, shared_reboots
 from patching.plan.document import Exclusion, Plan, PlannedTarget
+from patching.plan.order import Order
 from patching.plan.power import plan_power
 from patching.plan.waves import plan_waves
-from patching.policy import ApprovalWhen, Policy
+from patching.policy import ApprovalWhen, Policy, RolloutRules
 from patching.target import Target
 from patching.value import Value, digest
+
+NO_LIMITS = PatchLimits()
 
 
 class Candidate(Value):
@@ -42,29 +46,34 @@ def freeze_plan(
     requested_by: str | None = None,
     limit_to: Sequence[str] = (),
     advisories: Sequence[str] = (),
+    limits: PatchLimits = NO_LIMITS,
+    population: Mapping[str, int] | None = None,
 ) -> Plan:
     """Assemble the plan; targets are in wave order, then by priority and name.
 
     ``selected`` are all targets that the policy selects (those left out count for ``maxUnavailable``), ``down`` the
     names of those that are unavailable already. Candidates of a domain without a place left are left out, and said.
+    ``limits`` are those of limits.yaml, ``population`` counts the inventory's targets in their domains.
+    Raises PlanError where the order of the targets is a circle.
     The draw of the waves is seeded by policy and rollout: the same again for this rollout, another for the next.
     """
     rules = policy.spec.rollout
-    found = domains(rules, selected or [item.target for item in candidates], down)
-    stuck = {name: said for name, domain in found.items() if (said := blocked(domain, rules.failure_domain))}
-    moving = [item for item in candidates if item.target.domain(rules.failure_domain) not in stuck]
-    left = [*exclusions, *_blocked(candidates, rules.failure_domain, stuck)]
+    everybody = selected or [item.target for item in candidates]
+    places = _Places(rules, everybody, down, limits, population or {})
+    stuck = {item.target.name: said for item in candidates if (said := places.blocked(item.target)) is not None}
+    moving = [item for item in candidates if item.target.name not in stuck]
+    left = [*exclusions, *(Exclusion(target=name, code=code, reason=said) for name, (code, said) in stuck.items())]
     waves = plan_waves(
         rules,
         [item.target for item in moving],
         seed=digest({"policy": digest(policy), "rollout": rollout}),
         ranks={item.target.name: item.priority.rank for item in moving},
+        depths=Order(rules, [item.target for item in moving]).depth,
     )
     wave_of = {name: wave.index for wave in waves for name in wave.targets}
     planned = [_planned(item, wave_of[item.target.name], policy) for item in moving]
     planned.sort(key=lambda item: (item.wave, item.priority.rank, item.target.name))
     needed, reason = approval_needed(policy, planned, emergency=emergency)
-    waiting = {item.target.domain(rules.failure_domain) for item in candidates}
     return Plan(
         rollout=rollout,
         policy=policy,
@@ -77,20 +86,49 @@ def freeze_plan(
         exclusions=tuple(sorted(left, key=lambda item: (item.code, item.target))),
         waves=waves,
         power=plan_power(policy.spec.verify, waves),
-        blocked_domains=tuple(said for name, said in stuck.items() if name in waiting),
-        domain_limits={name: domain.places for name, domain in found.items()},
+        blocked_domains=tuple(dict.fromkeys(said for _, said in stuck.values())),
+        domain_limits=_places(places.domains),
+        service_limits=_places(places.services),
+        shared_limits=_places(places.shared),
+        shared_reboots=shared_reboots(limits, everybody),
         approval_required=needed,
         approval_reason=reason,
         advisories=tuple(sorted({item.advisory for one in moving for item in one.findings} & set(advisories))),
     )
 
 
-def _blocked(candidates: Sequence[Candidate], label: str | None, stuck: Mapping[str, str]) -> list[Exclusion]:
-    return [
-        Exclusion(target=item.target.name, code="domain_blocked", reason=stuck[item.target.domain(label)])
-        for item in candidates
-        if item.target.domain(label) in stuck
-    ]
+class _Places:
+    """Every domain and service with the places that it has left."""
+
+    def __init__(
+        self,
+        rules: RolloutRules,
+        selected: Sequence[Target],
+        down: Sequence[str],
+        limits: PatchLimits,
+        population: Mapping[str, int],
+    ) -> None:
+        self.rules = rules
+        self.domains = domains(rules, selected, down)
+        self.services = services(rules, selected, down)
+        self.shared = shared(limits, population, selected, down)
+
+    def blocked(self, target: Target) -> tuple[str, str] | None:
+        """Say what keeps a target from moving at all: the code of the exclusion, and the sentence."""
+        label, service = self.rules.failure_domain, service_of(self.rules, target)
+        if (said := blocked(self.domains[target.domain(label)], label)) is not None:
+            return "domain_blocked", said
+        if service is not None and (said := blocked(self.services[service], self.rules.service)) is not None:
+            return "service_blocked", said
+        for name, value in target.labels.items():
+            domain = self.shared.get(f"{name}={value}")
+            if domain is not None and (said := blocked(domain, name)) is not None:
+                return "limit_blocked", f"{said} (limits.yaml)"
+        return None
+
+
+def _places(found: Mapping[str, Domain]) -> dict[str, int]:
+    return {name: domain.places for name, domain in found.items()}
 
 
 def _planned(item: Candidate, wave: int, policy: Policy) -> PlannedTarget:

@@ -9,6 +9,7 @@ from patching.change import Outcome
 from patching.errors import InventoryError, LedgerConflict
 from patching.ledger.base import Busy, Claim, RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
+from patching.limits import load_limits
 from patching.plan.selection import select_targets
 from patching.plan.windows import open_window
 from patching.policy import Policy
@@ -177,6 +178,7 @@ def _begin_run(site: Site, rollout: str, request: Request) -> None:
 async def _look(site: Site, policy: Policy, request: Request, answer: Discovered, targets: list[Target]) -> Discovered:
     """Take a snapshot of every selected target and say what stands against a change of it."""
     chosen = select_targets(policy, targets, limit_to=request.limit_to)
+    limits = load_limits(site.policies_dir)
     driver = policy.spec.driver
     driving = site.driver(driver.name, dict(driver.options))
     site.log(f"looking at {len(chosen.targets)} targets")
@@ -189,6 +191,8 @@ async def _look(site: Site, policy: Policy, request: Request, answer: Discovered
             "targets": [target.model_dump(mode="json") for target in chosen.targets],
             "snapshots": {name: found.model_dump(mode="json") for name, found in snapshots.items()},
             "exclusions": [item.model_dump(mode="json") for item in chosen.exclusions],
+            "limits": limits.model_dump(mode="json"),
+            "population": limits.population(targets),
         },
     )
     body = {"stage": "discover", "snapshots": document}

@@ -12,6 +12,7 @@ from patching.change import Patch, Refusal
 from patching.drivers.base import PatchDriver
 from patching.errors import PlanError
 from patching.ledger.entry import EntryKind, NewEntry
+from patching.limits import PatchLimits
 from patching.plan.document import Exclusion, Plan
 from patching.plan.freeze import Candidate, freeze_plan
 from patching.plan.patches import Wanted, comparable, wanted_patches
@@ -68,6 +69,8 @@ class Planning:
         self.targets = [Target.model_validate(item) for item in found["targets"]]
         self.snapshots = {name: Snapshot.model_validate(item) for name, item in found["snapshots"].items()}
         self.exclusions = [Exclusion.model_validate(item) for item in found["exclusions"]]
+        self.limits = PatchLimits.model_validate(found.get("limits") or {})
+        self.population: dict[str, int] = dict(found.get("population") or {})
         began = site.ledger.entries(rollout, kinds=[EntryKind.RUN_BEGAN])
         self.request = Request.model_validate(began[0].body["request"])
         spec = self.policy.spec.driver
@@ -102,6 +105,8 @@ class Planning:
             requested_by=self.request.requested_by,
             limit_to=self.request.limit_to,
             advisories=list(self.advisories),
+            limits=self.limits,
+            population=self.population,
         )
 
     def _advisories(self) -> dict[str, Advisory]:
