@@ -224,7 +224,7 @@ class WritingContract:
         ledger.append(entry(K.GENERATION_RAISED, "gen:1", target="a", generation=1, reason="retry", reopen=True))
         row = ledger.targets(R)[0]
         assert (row.state, row.outcome, row.generation) == (TargetState.PENDING, None, 1)
-        assert (row.began_at, row.signature) == (None, None)
+        assert (row.began_at is None, row.signature) == (False, None), "what it was changed to is not forgotten"
         with pytest.raises(LedgerConflict, match="only rises"):
             ledger.append(entry(K.GENERATION_RAISED, "gen:1b", target="a", generation=1, reason="again"))
 

@@ -24,14 +24,21 @@ target_progress        phase, detail, handle (optional, with entry.step) → pha
                        (phase ``undo``: ``undoing``)
 target_outcome         outcome, reason, signature, undo (bool) → target ``ended`` (undo: its undo outcome)
 generation_raised      generation, reason, reopen (bool) → generation; reopen: target ``pending`` again, no outcome
+                       (it stays begun: what it was changed to must not be forgotten); reopen_undo (bool): its undo
+                       outcome is cleared
+wave_reopened          wave, targets, reason: its verdict holds no more, it is judged anew after these targets
 wave_applied           wave, applied, failed, …
 measured               wave, check, data (digest)
 verdict                wave, verdict, reason, checks; a person's after the judge's: also by, judged
-quarantined, released  reason, until / reason → the quarantine list
+quarantined, released  reason, until / reason → the quarantine list (released with what ``place``: no change)
+aborted_now            reason: jobs that have not begun to change their target are cancelled
 superseded_targets     targets, by → those not begun get outcome ``superseded``
 emergency              what it passed and who asked
 lease_*                lease, owner, epoch, claims, expires_at, from → the leases (written by acquire, release)
+offers_seen            in chain ``control``: data (digest of {name=version: first seen}), new (how many); for ``minAge``
 stop_switch            on (bool), reason, in chain ``control`` → the stop switch
+incident_*             in chain ``control``: id, rollout, policy, cause, targets, runbook (opened); id, rollout,
+                       evidence (digest, of entry.target); id, reason (released): see ``rollout.incidents``
 report                 markdown, json (digests)
 =====================  ==========================================================================================
 """
@@ -72,6 +79,7 @@ class EntryKind(StrEnum):
     TARGET_PROGRESS = "target_progress"
     TARGET_OUTCOME = "target_outcome"
     GENERATION_RAISED = "generation_raised"
+    WAVE_REOPENED = "wave_reopened"
     WAVE_APPLIED = "wave_applied"
     MEASURED = "measured"
     VERDICT = "verdict"
@@ -82,7 +90,12 @@ class EntryKind(StrEnum):
     LEASE_TAKEN = "lease_taken"
     LEASE_TAKEN_OVER = "lease_taken_over"
     LEASE_ENDED = "lease_ended"
+    OFFERS_SEEN = "offers_seen"
     STOP_SWITCH = "stop_switch"
+    ABORTED_NOW = "aborted_now"
+    INCIDENT_OPENED = "incident_opened"
+    INCIDENT_EVIDENCE = "incident_evidence"
+    INCIDENT_RELEASED = "incident_released"
     REPORT = "report"
 
 

@@ -135,8 +135,7 @@ def _waits(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
 
 
 def _target_began(connection: sa.Connection, entry: LedgerEntry, position: int) -> None:
-    began = sa.func.coalesce(TARGET.began_at, entry.at.isoformat())
-    running = TargetState.RUNNING.value
+    began, running = entry.at.isoformat(), TargetState.RUNNING.value
     _update_target(connection, entry, state=running, waits_for="", began_at=began, began_position=position)
 
 
@@ -189,7 +188,10 @@ def _generation_raised(connection: sa.Connection, entry: LedgerEntry, _: int) ->
     generation = int(entry.body["generation"])
     changes: dict[str, Any] = {"generation": generation}
     if entry.body.get("reopen"):
-        changes |= {**_NOT_ENDED, "state": TargetState.PENDING.value, "began_at": None}
+        # It stays begun: a target that was changed by half must be undone and looked after until it has an end.
+        changes |= {**_NOT_ENDED, "state": TargetState.PENDING.value}
+    if entry.body.get("reopen_undo"):
+        changes |= {"undo_outcome": None}
     where = (TARGET.rollout == entry.chain, TARGET.target == _target(entry), TARGET.generation < generation)
     if connection.execute(schema.target_row.update().where(*where).values(changes)).rowcount == 0:
         raise LedgerConflict(
@@ -212,7 +214,8 @@ def _quarantined(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
 
 
 def _released(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
-    connection.execute(schema.quarantine.delete().where(schema.quarantine.c.target == _target(entry)))
+    if entry.body.get("what", "quarantine") == "quarantine":
+        connection.execute(schema.quarantine.delete().where(schema.quarantine.c.target == _target(entry)))
 
 
 def _superseded_targets(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:

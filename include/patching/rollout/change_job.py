@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from patching.change import JobResult, Outcome, Phase, Step
+from patching.change import JobResult, Outcome, Phase, Step, TargetState
 from patching.channels.base import Session
 from patching.errors import ChannelError, TargetOffline
 from patching.hooks.command import enter_steps, leave_steps
-from patching.ledger.base import Busy, Claim
+from patching.ledger.base import Busy, Claim, Intent
 from patching.ledger.entry import EntryKind
 from patching.plan.capacity import reboot_claims, target_claims
 from patching.policy import CommandHook
 from patching.probes.checks import run_probes
+from patching.rollout.abort_now import AbortedNow
 from patching.rollout.steps import StepEnd, StoppedHere
 from patching.rollout.target_job import JobFailed, TargetJob
 from patching.target import Snapshot
@@ -41,6 +42,10 @@ class ChangeJob(TargetJob):
         busy = await self.acquire(claims)
         if busy is not None:
             return busy
+        ended = await self._ended_meanwhile()
+        if ended is not None:
+            await self.release()
+            return ended
         async with self.heartbeat():
             try:
                 result = await self._carry_out(only_prepare)
@@ -52,6 +57,13 @@ class ChangeJob(TargetJob):
             if result.outcome is not Outcome.UNKNOWN:
                 await self.release()
         return result
+
+    async def _ended_meanwhile(self) -> JobResult | None:
+        """Say how the target ended before this job had its lease: a person skipped it, or an emergency took it over."""
+        row = await self.record.call(self.site.ledger.target, self.plan.rollout, self.name)
+        if row is None or row.outcome in (None, Outcome.UNKNOWN) or row.state is not TargetState.ENDED:
+            return None
+        return JobResult(outcome=row.outcome, reason=row.detail, signature=row.signature)
 
     def _claims(self, only_prepare: bool) -> Sequence[Claim]:
         claims = target_claims(self.plan, self.target)
@@ -68,19 +80,23 @@ class ChangeJob(TargetJob):
             return await (self._prepare_only(session) if only_prepare else self._change(session))
         except JobFailed as ended:
             return ended.result
+        except AbortedNow:
+            return self._aborted()
         except ChannelError as error:
             return await self._unreachable(error)
         finally:
             await session.close()
+
+    def _aborted(self) -> JobResult:
+        reason = "the rollout was aborted at once: reading and downloading was cancelled, nothing was changed"
+        return JobResult(outcome=Outcome.SKIPPED, reason=reason)
 
     async def _unreachable(self, error: ChannelError) -> JobResult:
         """Offline before anything but downloads was begun is offline; else unknown, never success.
 
         An entering hook counts as begun: a host that it took out of service must be gone on with, not left behind.
         """
-        intents = await self.record.call(
-            self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=False
-        )
+        intents = await self._since_undo()
         if all(not item.open and item.step["phase"] == Phase.PREPARE for item in intents):
             return JobResult(outcome=Outcome.OFFLINE, reason=str(error), signature="offline")
         reason = f"the connection was lost after the change had begun, and what became of it is not known: {error}"
@@ -88,6 +104,7 @@ class ChangeJob(TargetJob):
 
     async def _prepare_only(self, session: Session) -> JobResult:
         await self.settle(session, abandon=False)
+        self.unchanged = not await self._has_acted()
         now = await self.probe(session)
         drift = self.driver.drift(self.planned.before, now, self.planned.patches)
         if drift is not None:
@@ -100,6 +117,7 @@ class ChangeJob(TargetJob):
         if self.was_unknown:
             await self.raise_generation("its unknown step is settled by its id; going on from what a probe finds")
             self.was_unknown = False
+        self.unchanged = not await self._has_acted()
         now = await self.probe(session)
         before = await self._before(now)
         if not await self._has_acted():
@@ -111,6 +129,8 @@ class ChangeJob(TargetJob):
             result = await self._verify(session, before, await self._converge(session, before, now))
         except JobFailed as ended:
             result = ended.result
+        except AbortedNow:
+            result = self._aborted()
         return await self._leave(session, result)
 
     async def _leave(self, session: Session, result: JobResult) -> JobResult:
@@ -127,6 +147,9 @@ class ChangeJob(TargetJob):
         key = f"target-began:{self.name}"
         found = await self.record.call(self.site.ledger.find, self.plan.rollout, key)
         if found is not None:
+            if self.begins:
+                again = f"{key}:{self.generation}"
+                await self.record.append(EntryKind.TARGET_BEGAN, again, found.body, target=self.name, fence=self.fence)
             return await self.record.snapshot(found.body["snapshot"])
         document = await self.record.document("snapshot", now.model_dump(mode="json"))
         body = {"wave": self.planned.wave, "snapshot": document}
@@ -137,10 +160,15 @@ class ChangeJob(TargetJob):
         return any(phase in (Phase.APPLY, Phase.ACTIVATE) for phase in await self._phases_begun())
 
     async def _phases_begun(self) -> list[Phase]:
+        return [Step.model_validate(item.step).phase for item in await self._since_undo()]
+
+    async def _since_undo(self) -> list[Intent]:
+        """Give what this rollout began on the target since it was last undone here: then it was as before."""
         intents = await self.record.call(
             self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=False
         )
-        return [Step.model_validate(item.step).phase for item in intents]
+        undos = [number for number, item in enumerate(intents) if item.step["phase"] == Phase.UNDO]
+        return intents[undos[-1] + 1 :] if undos else intents
 
     async def _release_if_untouched(self) -> None:
         """Free the capacity of a stopped job that has only downloaded; a target in mid-change keeps its own."""
@@ -148,8 +176,11 @@ class ChangeJob(TargetJob):
             await self.release()
 
     async def _converge(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
-        for phase in (Phase.PREPARE, Phase.APPLY):
-            now = await self._phase(session, phase, before, now)
+        now = await self._phase(session, Phase.PREPARE, before, now)
+        if self.unchanged:
+            await self.record.abort.check()
+            self.unchanged = False
+        now = await self._phase(session, Phase.APPLY, before, now)
         return await self._activate(session, before, now)
 
     async def _phase(

@@ -1,34 +1,31 @@
 """Control: what a person may do to a rollout that is under way, and the one stop switch; each with who and why.
 
 Nothing here touches a target: each function writes to the ledger what was decided. Jobs read it before they begin
-anything, and the next run of the policy's DAG does the rest.
+anything, and the next run of the policy's DAG does the rest. ``control_targets`` has what is about single targets.
 """
 
 from __future__ import annotations
 
-from patching.change import Outcome
+from patching.change import Outcome, Phase
 from patching.errors import LedgerConflict, LedgerError, TransitionRefused
 from patching.ledger.base import Ledger, RolloutRow, TargetRow
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.report.sentences import names
+from patching.rollout.abort_now import ABORT_NOW_KEY
 from patching.rollout.answers import VerdictName
-from patching.rollout.gates import verdict_of
-from patching.rollout.states import FINAL, TRANSITIONS, RolloutState, check_transition, ways
-from patching.value import Value
+from patching.rollout.by_person import LONGEST_REASON, Done, known, move, not_undone, why
+from patching.rollout.gates import verdict_of, verdicts
+from patching.rollout.incidents import refuse_locked
+from patching.rollout.states import FINAL, TRANSITIONS, RolloutState, check_transition
 
-LONGEST_REASON = 400
+__all__ = ["LONGEST_REASON", "Done", "abort", "hold", "promote", "resume", "stop_all", "undo"]
+
 TRIES = 20
 MOST = 1000
 S = RolloutState
 PROMOTABLE = (VerdictName.HOLD, VerdictName.INCONCLUSIVE)
 MAY_ABORT = tuple(state for state, following in TRANSITIONS.items() if S.ABORTED in following)
-
-
-class Done(Value):
-    """What was written down: the rollout afterwards (None: the stop switch), and what that means in one sentence."""
-
-    row: RolloutRow | None = None
-    sentence: str
+NOT_UNDONE = (Outcome.FAILED, Outcome.UNKNOWN)
 
 
 def hold(ledger: Ledger, rollout: str, actor: str, reason: str) -> Done:
@@ -36,30 +33,31 @@ def hold(ledger: Ledger, rollout: str, actor: str, reason: str) -> Done:
 
     Raises TransitionRefused, LedgerError (no such rollout; no reason).
     """
-    why = _why(actor, reason)
-    row = _move(ledger, rollout, S.HELD, f"held by {why}", actor, (S.RUNNING, S.WAITING))
+    row = move(ledger, rollout, S.HELD, f"held by {why(actor, reason)}", actor, (S.RUNNING, S.WAITING))
     _be_quiet(ledger, rollout)
     busy = _in_mid_change(ledger.targets(rollout))
-    said = f"; {names(busy)} will end first" if busy else ""
-    return Done(row=row, sentence=f"{rollout} is held: nothing new begins{said}")
+    more = f"; {names(busy)} will end first" if busy else ""
+    return Done(row=row, sentence=f"{rollout} is held: nothing new begins{more}")
 
 
 def resume(ledger: Ledger, rollout: str, actor: str, reason: str) -> Done:
     """Let a held rollout go on where it stopped, with its next run.
 
-    Refused while a wave has a verdict that holds it (only ``promote`` passes that), and once an undo has begun.
-    Raises TransitionRefused, LedgerError.
+    Refused while a wave has a verdict that holds it (only ``promote`` passes that), once an undo has begun, and while
+    an incident locks the policy. Raises TransitionRefused, LedgerError.
     """
-    why = _why(actor, reason)
-    _only_held(_known(ledger, rollout), S.WAITING)
-    _not_undone(ledger, rollout)
-    for wave, verdict in _verdicts(ledger, rollout):
+    said = why(actor, reason)
+    row = known(ledger, rollout)
+    _only_held(row, S.WAITING)
+    refuse_locked(ledger, row.policy)
+    not_undone(ledger, rollout)
+    for wave, verdict in verdicts(ledger, rollout):
         if verdict is not VerdictName.PROMOTE:
             raise TransitionRefused(
                 f'wave {wave} of {rollout} has the verdict "{verdict.value}", which is never made again: resuming '
                 f"would change nothing. {_instead(verdict)}"
             )
-    row = _move(ledger, rollout, S.WAITING, f"resumed by {why}", actor, (S.HELD,))
+    row = move(ledger, rollout, S.WAITING, f"resumed by {said}", actor, (S.HELD,))
     return Done(row=row, sentence=f"{rollout} is resumed: its next run goes on where it stopped")
 
 
@@ -69,50 +67,65 @@ def promote(ledger: Ledger, rollout: str, actor: str, reason: str, *, wave: int 
     ``wave`` refuses any other than the one that was looked at. The judge's verdict stays as it was recorded: the
     person's is an entry of its own after it. Raises TransitionRefused, LedgerError.
     """
-    why = _why(actor, reason)
-    _only_held(_known(ledger, rollout), S.WAITING)
-    _not_undone(ledger, rollout)
+    why_said = why(actor, reason)
+    row = known(ledger, rollout)
+    _only_held(row, S.WAITING)
+    refuse_locked(ledger, row.policy)
+    not_undone(ledger, rollout)
     judged = _held_wave(ledger, rollout, wave)
     number, verdict = int(judged.body["wave"]), str(judged.body["verdict"])
-    said = f"promoted by {why}; the judge had said {verdict}: {judged.body.get('reason', '')}"
     body = {
         "wave": number,
         "verdict": VerdictName.PROMOTE.value,
-        "reason": said,
+        "reason": f"promoted by {why_said}; the judge had said {verdict}: {judged.body.get('reason', '')}",
         "checks": list(judged.body.get("checks", ())),
         "by": actor,
         "judged": verdict,
     }
-    ledger.append(NewEntry(chain=rollout, kind=EntryKind.VERDICT, key=f"verdict:{number}:by:1", actor=actor, body=body))
-    row = _move(ledger, rollout, S.WAITING, f"wave {number} was promoted by {why}", actor, (S.HELD,))
+    earlier = [entry for entry in ledger.entries(rollout, kinds=[EntryKind.VERDICT]) if entry.body.get("by")]
+    key = f"verdict:{number}:by:{sum(entry.body['wave'] == number for entry in earlier) + 1}"
+    ledger.append(NewEntry(chain=rollout, kind=EntryKind.VERDICT, key=key, actor=actor, body=body))
+    row = move(ledger, rollout, S.WAITING, f"wave {number} was promoted by {why_said}", actor, (S.HELD,))
     return Done(row=row, sentence=f"wave {number} of {rollout} is promoted: the next run goes on after it")
 
 
-def abort(ledger: Ledger, rollout: str, actor: str, reason: str) -> Done:
+def abort(ledger: Ledger, rollout: str, actor: str, reason: str, *, now: bool = False) -> Done:
     """End a rollout: nothing new begins, what is at work on a target ends there, what is changed stays changed.
 
-    Raises TransitionRefused, LedgerError.
+    With ``now`` targets that still read or download are cancelled, within seconds; one that installs, restarts or
+    reboots is never cancelled: its job goes to its end. A rollout that was aborted without ``now`` may be aborted so
+    afterwards. Raises TransitionRefused, LedgerError.
     """
-    why = _why(actor, reason)
-    _known(ledger, rollout)
-    row = _move(ledger, rollout, S.ABORTED, f"aborted by {why}", actor, MAY_ABORT)
+    said = why(actor, reason)
+    row = known(ledger, rollout)
+    if not (now and row.state is S.ABORTED and ledger.find(rollout, ABORT_NOW_KEY) is None):
+        row = move(ledger, rollout, S.ABORTED, f"aborted by {said}", actor, MAY_ABORT)
+    if now:
+        body = {"reason": said}
+        ledger.append(NewEntry(chain=rollout, kind=EntryKind.ABORTED_NOW, key=ABORT_NOW_KEY, actor=actor, body=body))
     rows = ledger.targets(rollout)
     changed = [item for item in rows if item.outcome is Outcome.APPLIED and item.undo_outcome is None]
     sentence = f"{rollout} is aborted: nothing new begins, and {len(changed)} changed targets stay as they are"
     busy = _in_mid_change(rows)
-    if busy:
-        sentence += f"; {names(busy)} had begun and ends, or stays in mid-change and keeps its place until it is undone"
+    changing = _changing(ledger, rollout, busy) if now else busy
+    cancelled = [name for name in busy if name not in changing]
+    if cancelled:
+        sentence += f"; {names(cancelled)} only read or downloaded and is cancelled"
+    if changing:
+        sentence += f"; {names(changing)} had begun and ends, or stays in mid-change and keeps its place until it is "
+        sentence += "undone"
     return Done(row=row, sentence=sentence)
 
 
 def undo(ledger: Ledger, rollout: str, actor: str, reason: str) -> Done:
     """Ask for everything that a held, aborted or completed rollout changed to be put back by its next run.
 
-    Targets that a later rollout changed are left alone by that run. Refused while another rollout of the policy is
-    open, because a policy has one open rollout. Raises TransitionRefused, LedgerError.
+    Undos that failed are tried once more, each under a new generation. Targets that a later rollout changed are left
+    alone by that run. Refused while another rollout of the policy is open, because a policy has one open rollout.
+    Raises TransitionRefused, LedgerError.
     """
-    why = _why(actor, reason)
-    before = _known(ledger, rollout)
+    said = why(actor, reason)
+    before = known(ledger, rollout)
     others = [
         item.id
         for item in ledger.rollouts(policy=before.policy, open_only=True, limit=MOST)
@@ -123,10 +136,24 @@ def undo(ledger: Ledger, rollout: str, actor: str, reason: str) -> Done:
             f"rollout {others[0]} of the same policy is open, and a policy has one open rollout: {rollout} is not "
             f"undone. Let {others[0]} end, or abort it, first"
         )
-    row = _move(ledger, rollout, S.UNDOING, f"undo asked for by {why}", actor, (S.HELD, S.ABORTED, S.COMPLETED))
+    row = move(ledger, rollout, S.UNDOING, f"undo asked for by {said}", actor, (S.HELD, S.ABORTED, S.COMPLETED))
+    again = [item for item in ledger.targets(rollout) if item.undo_outcome in NOT_UNDONE]
+    if again:
+        ledger.append_all([_undo_again(item, actor, said) for item in again])
     _be_quiet(ledger, rollout)
+    more = f"; the failed undo of {names([item.target for item in again])} is tried once more" if again else ""
     return Done(
-        row=row, sentence=f"{rollout} is being undone: its next run, or patch_reconcile, puts back what it changed"
+        row=row,
+        sentence=f"{rollout} is being undone: its next run, or patch_reconcile, puts back what it changed{more}",
+    )
+
+
+def _undo_again(row: TargetRow, actor: str, said: str) -> NewEntry:
+    number = row.generation + 1
+    body = {"generation": number, "reason": f"undo tried again by {said}", "reopen": False, "reopen_undo": True}
+    key = f"generation:{row.target}:{number}"
+    return NewEntry(
+        chain=row.rollout, kind=EntryKind.GENERATION_RAISED, key=key, target=row.target, actor=actor, body=body
     )
 
 
@@ -136,12 +163,12 @@ def stop_all(ledger: Ledger, actor: str, reason: str, *, on: bool = True) -> Don
     Steps that run on a target end there; undo and the leaving of hooks go on. Turning it on again is allowed and
     renews the reason; turning off what is off is refused. Raises TransitionRefused, LedgerError.
     """
-    why = _why(actor, reason)
+    said = why(actor, reason)
     for _ in range(TRIES):
         if not on and ledger.stopped() is None:
             raise TransitionRefused("the stop switch is off already: nothing is stopped by it")
         number = len(ledger.entries(CONTROL, kinds=[EntryKind.STOP_SWITCH])) + 1
-        body = {"on": on, "reason": why if on else f"released by {why}", "number": number}
+        body = {"on": on, "reason": said if on else f"released by {said}", "number": number}
         entry = NewEntry(chain=CONTROL, kind=EntryKind.STOP_SWITCH, key=f"stop:by:{number}", actor=actor, body=body)
         try:
             ledger.append(entry)
@@ -156,49 +183,11 @@ def stop_all(ledger: Ledger, actor: str, reason: str, *, on: bool = True) -> Don
     return Done(sentence="the stop switch is off: the next run of each policy goes on where it was stopped")
 
 
-def _why(actor: str, reason: str) -> str:
-    words = " ".join(reason.split())
-    if not actor.strip() or not words:
-        raise LedgerError("a person's decision needs a name and a reason: nothing was written")
-    return f"{actor}: {words[:LONGEST_REASON]}"
-
-
-def _known(ledger: Ledger, rollout: str) -> RolloutRow:
-    row = ledger.rollout(rollout)
-    if row is None:
-        raise LedgerError(f"the ledger has no rollout {rollout}: nothing was written; check the id")
-    return row
-
-
-def _move(
-    ledger: Ledger, rollout: str, to: RolloutState, reason: str, actor: str, only_from: tuple[RolloutState, ...]
-) -> RolloutRow:
-    current = _known(ledger, rollout).state
-    if current is to:
-        raise TransitionRefused(f'rollout {rollout} is "{to}" already; from there: {ways(to)}')
-    return ledger.transition(rollout, to, reason=reason, actor=actor, only_from=only_from)
-
-
 def _only_held(row: RolloutRow, to: RolloutState) -> None:
     if row.state is S.HELD:
         return
     check_transition(row.id, row.state, to)
     raise TransitionRefused(f'rollout {row.id} is "{row.state}", not held: nobody needs to let it go on')
-
-
-def _not_undone(ledger: Ledger, rollout: str) -> None:
-    moves = ledger.entries(rollout, kinds=[EntryKind.TRANSITION])
-    if any(entry.body.get("to") == S.UNDOING for entry in moves):
-        raise TransitionRefused(
-            f"rollout {rollout} has begun to undo what it changed, so it does not go on: ask for the undo again, or "
-            "abort it and plan anew"
-        )
-
-
-def _verdicts(ledger: Ledger, rollout: str) -> list[tuple[int, VerdictName]]:
-    """Give the verdict that holds for every judged wave, in order."""
-    latest = {int(entry.body["wave"]): entry for entry in ledger.entries(rollout, kinds=[EntryKind.VERDICT])}
-    return [(wave, VerdictName(latest[wave].body["verdict"])) for wave in sorted(latest)]
 
 
 def _instead(verdict: VerdictName) -> str:
@@ -209,7 +198,7 @@ def _instead(verdict: VerdictName) -> str:
 
 def _held_wave(ledger: Ledger, rollout: str, wave: int | None) -> LedgerEntry:
     """Find the verdict of the one wave that may be promoted; raises TransitionRefused with the reason."""
-    open_waves = [item for item in _verdicts(ledger, rollout) if item[1] is not VerdictName.PROMOTE]
+    open_waves = [item for item in verdicts(ledger, rollout) if item[1] is not VerdictName.PROMOTE]
     if not open_waves:
         raise TransitionRefused(f"no wave of {rollout} is held by a verdict: resume lets the rollout go on")
     number, verdict = open_waves[0]
@@ -236,6 +225,17 @@ def _held_wave(ledger: Ledger, rollout: str, wave: int | None) -> LedgerEntry:
 
 def _in_mid_change(rows: list[TargetRow]) -> list[str]:
     return [row.target for row in rows if row.began_at is not None and row.outcome is None and row.undo_outcome is None]
+
+
+def _changing(ledger: Ledger, rollout: str, busy: list[str]) -> list[str]:
+    """Name those of the busy targets on which more than reading, entering hooks and downloading has begun."""
+    harmless = (Phase.PROBE.value, Phase.ENTER.value, Phase.PREPARE.value, Phase.LEAVE.value)
+    begun = {
+        intent.target
+        for intent in ledger.intents(rollout=rollout, open_only=False)
+        if intent.step["phase"] not in harmless
+    }
+    return [name for name in busy if name in begun]
 
 
 def _be_quiet(ledger: Ledger, rollout: str) -> None:

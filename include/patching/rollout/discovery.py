@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime, timedelta
 
 from patching.change import Outcome
-from patching.errors import InventoryError, LedgerConflict
+from patching.errors import InventoryError, LedgerConflict, PlanError
 from patching.ledger.base import Busy, Claim, RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.limits import load_limits
@@ -15,6 +15,7 @@ from patching.plan.windows import open_window
 from patching.policy import Policy
 from patching.rollout.adoption import carried_over, decide
 from patching.rollout.answers import Discovered, Request
+from patching.rollout.incidents import lock_of
 from patching.rollout.probing import probe_fleet
 from patching.rollout.record import frozen_plan, rollout_of_run, run_key
 from patching.rollout.site import Site
@@ -80,6 +81,9 @@ def _claim_once(site: Site, policy: Policy, request: Request) -> Discovered:
     rows = [
         row for row in site.ledger.rollouts(policy=policy.name, open_only=True) if row.emergency == request.emergency
     ]
+    locked = lock_of(site.ledger, policy.name)
+    if locked is not None and not any(row.state is RolloutState.UNDOING for row in rows):
+        raise PlanError(f"{locked.sentence}. Nothing was begun")
     for row in rows:
         if row.run is not None and row.run != run_key(request.dag_id, request.run_id) and site.run_active(row.run):
             return _behind(site, policy, row, request)

@@ -9,7 +9,8 @@ from patching.ledger.base import Ledger
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan
 from patching.plan.windows import freeze_at, next_opening, open_window, sentence
-from patching.rollout.answers import GateAnswer, GateState, Request
+from patching.rollout.answers import GateAnswer, GateState, Request, VerdictName
+from patching.rollout.incidents import lock_of
 from patching.rollout.record import frozen_plan, request_of_run, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import FINAL, RolloutState
@@ -58,6 +59,9 @@ def _refused_by_ledger(site: Site, plan: Plan, state: RolloutState, wave: int) -
     stopped = site.ledger.stopped()
     if stopped is not None:
         return _answer(GateState.REFUSED, wave, f"everything is stopped: {stopped}", shown_as="failed")
+    locked = lock_of(site.ledger, plan.policy.name)
+    if locked is not None:
+        return _answer(GateState.REFUSED, wave, locked.sentence, shown_as="failed")
     if not approved(site, plan.rollout, plan):
         return _answer(GateState.REFUSED, wave, "the plan is not approved", shown_as="skipped")
     if state in FINAL or state not in Opened:
@@ -76,12 +80,26 @@ def promoted(site: Site, rollout: str, wave: int) -> bool:
 
 
 def verdict_of(ledger: Ledger, rollout: str, wave: int) -> LedgerEntry | None:
-    """Find the verdict that holds for a wave: the judge's, or a person's after it.
+    """Find the verdict that holds for a wave: the judge's, or a person's after it; None once it was reopened.
 
     The judge's (``verdict:N``) is never overwritten; a person's (``verdict:N:by:M``) names who and why.
     """
-    found = [item for item in ledger.entries(rollout, kinds=[EntryKind.VERDICT]) if item.body.get("wave") == wave]
-    return found[-1] if found else None
+    kinds = [EntryKind.VERDICT, EntryKind.WAVE_REOPENED]
+    found = [item for item in ledger.entries(rollout, kinds=kinds) if item.body.get("wave") == wave]
+    return found[-1] if found and found[-1].kind is EntryKind.VERDICT else None
+
+
+def verdicts(ledger: Ledger, rollout: str) -> list[tuple[int, VerdictName]]:
+    """Give the verdict that holds for every judged wave, in order."""
+    waves = {int(entry.body["wave"]) for entry in ledger.entries(rollout, kinds=[EntryKind.VERDICT])}
+    found = [(wave, verdict_of(ledger, rollout, wave)) for wave in sorted(waves)]
+    return [(wave, VerdictName(entry.body["verdict"])) for wave, entry in found if entry is not None]
+
+
+def reopenings(ledger: Ledger, rollout: str, wave: int) -> int:
+    """Count how often a wave was reopened after a verdict: by retries, each by a person."""
+    entries = ledger.entries(rollout, kinds=[EntryKind.WAVE_REOPENED])
+    return sum(entry.body.get("wave") == wave for entry in entries)
 
 
 def _worked_in(site: Site, rollout: str, run_id: str) -> bool:

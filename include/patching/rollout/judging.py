@@ -18,7 +18,7 @@ from patching.probes.checks import run_probes
 from patching.quantity import format_duration
 from patching.rollout.answers import JudgeAnswer, VerdictName
 from patching.rollout.budgets import Stop, count, spent
-from patching.rollout.gates import verdict_of
+from patching.rollout.gates import reopenings, verdict_of
 from patching.rollout.measuring import measure
 from patching.rollout.record import frozen_plan, say_waiting
 from patching.rollout.site import Site
@@ -112,7 +112,7 @@ async def _decide(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], 
 def nothing_applied(plan: Plan, wave: int, rows: Sequence[TargetRow]) -> WaveVerdict:
     """Judge a wave in which nothing was changed: no evidence is no pass, unless there was nothing to do."""
     outcomes = {row.outcome for row in rows}
-    if outcomes <= {Outcome.NOTHING_TO_DO, Outcome.SUPERSEDED, Outcome.SKIPPED}:
+    if outcomes <= {Outcome.NOTHING_TO_DO, Outcome.SUPERSEDED}:
         reason = "no target of this wave needed the change: there is nothing to judge"
         return WaveVerdict(verdict=VerdictName.PROMOTE, reason=reason, checks=())
     said = ", ".join(f"{row.target} {row.outcome.value if row.outcome else 'open'}" for row in rows[:8])
@@ -159,9 +159,8 @@ async def _judge_metric(
         return CheckVerdict.unavailable(check, str(error))
     document = site.ledger.store_document("measured", measured.document())
     body = {"wave": wave, "check": check.name, "data": document}
-    site.ledger.append(
-        NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=f"measured:{wave}:{check.name}", body=body)
-    )
+    key = f"measured:{wave}:{check.name}{_again(site, plan, wave)}"
+    site.ledger.append(NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=key, body=body))
     return judge_check(
         check,
         canary=measured.canary,
@@ -172,6 +171,12 @@ async def _judge_metric(
     )
 
 
+def _again(site: Site, plan: Plan, wave: int) -> str:
+    """Give the end of the key of what is judged anew after a retry; empty for the first time."""
+    number = reopenings(site.ledger, plan.rollout, wave)
+    return f":again:{number}" if number else ""
+
+
 def _conclude(site: Site, plan: Plan, wave: int, verdict: WaveVerdict, checks: Sequence[CheckVerdict]) -> JudgeAnswer:
     body = {
         "wave": wave,
@@ -179,7 +184,8 @@ def _conclude(site: Site, plan: Plan, wave: int, verdict: WaveVerdict, checks: S
         "reason": verdict.reason,
         "checks": [check.model_dump(mode="json") for check in (verdict.checks or checks)],
     }
-    site.ledger.append(NewEntry(chain=plan.rollout, kind=EntryKind.VERDICT, key=f"verdict:{wave}", body=body))
+    key = f"verdict:{wave}{_again(site, plan, wave)}"
+    site.ledger.append(NewEntry(chain=plan.rollout, kind=EntryKind.VERDICT, key=key, body=body))
     say_waiting(site, plan.rollout, "")
     following = NEXT_STATE.get(verdict.verdict)
     if following is not None:

@@ -20,10 +20,12 @@ from patching.plan.document import Plan
 from patching.plan.windows import freeze_at, open_window
 from patching.rollout.adoption import valid_until
 from patching.rollout.gates import approved
+from patching.rollout.incidents import lock_of
 from patching.rollout.record import Record, free_ended, frozen_plan, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.target_job import TargetJob
+from patching.rollout.undo_failure import tend_failed_undo
 from patching.rollout.undoing import undo_wave
 from patching.value import Value
 
@@ -63,6 +65,8 @@ async def reconcile(site: Site) -> Reconciled:
         if plan is None or at_work(site, row.id):
             continue
         said += await _settle(site, plan)
+        await tend_failed_undo(site, plan)
+        row = site.ledger.rollout(row.id) or row
         said += await _move_on(site, row, plan)
         wanted = next_run(site, row, plan, site.clock())
         go_on += [wanted] if wanted is not None else []
@@ -168,6 +172,8 @@ def next_run(site: Site, row: RolloutRow, plan: Plan, now: datetime) -> GoOn | N
     if window is None or window.closes is None or window.opens + GRACE > now or freeze_at(schedule, now) is not None:
         return None
     if row.state is not RolloutState.WAITING or row.emergency or now >= valid_until(plan):
+        return None
+    if lock_of(site.ledger, row.policy) is not None:
         return None
     if site.ledger.stopped() is not None or not approved(site, row.id, plan) or not _ended_by_itself(site, row.id):
         return None

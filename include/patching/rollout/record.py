@@ -12,6 +12,7 @@ from patching.ledger.base import Fence, LedgerTransaction
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.ledger.writer import LedgerWriter
 from patching.plan.document import Plan
+from patching.rollout.abort_now import ABORT_NOW_KEY, AbortWatch
 from patching.rollout.answers import Request
 from patching.rollout.site import Site
 from patching.target import Snapshot
@@ -56,10 +57,15 @@ class Record:
         self.site = site
         self.rollout = rollout
         self._writer = LedgerWriter(site.ledger)
+        self.abort = AbortWatch(self._aborted_now, site.poll)
 
     async def close(self) -> None:
         """Stop the writer thread; everything accepted is written."""
+        await self.abort.close()
         await self._writer.close()
+
+    async def _aborted_now(self) -> bool:
+        return await self._writer.call(self.site.ledger.find, self.rollout, ABORT_NOW_KEY) is not None
 
     async def append(
         self,

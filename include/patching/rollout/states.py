@@ -65,8 +65,8 @@ TRANSITIONS: dict[RolloutState, dict[RolloutState, str]] = {
         S.EXPIRED: "its validity passed",
     },
     S.UNDOING: {
-        S.UNDONE: "every changed target was undone or is quarantined",
-        S.HELD: "an undo failed: a person must look",
+        S.UNDONE: "every changed target was undone, or a later rollout changed it",
+        S.HELD: "an undo failed: an incident locks the policy until a person releases it",
     },
     S.COMPLETED: {S.UNDOING: "a person or a late regression asks for undo"},
     S.UNDONE: {},

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from patching.change import JobResult, Outcome, Patch, Phase, Step, step_id
+from patching.change import JobResult, Outcome, Patch, Phase, Step, TargetState, step_id
 from patching.channels.base import Channel, Session
 from patching.drivers.base import PatchDriver
 from patching.errors import FenceLost, LedgerUnavailable
@@ -45,6 +45,8 @@ class TargetJob:
         self.lease: Lease | None = None
         self.generation = row.generation
         self.was_unknown = row.outcome is Outcome.UNKNOWN
+        self.begins = row.state in (TargetState.PENDING, TargetState.WAITING)
+        self.unchanged = False
 
     @property
     def fence(self) -> Fence | None:
@@ -103,8 +105,12 @@ class TargetJob:
                 await beating
 
     async def probe(self, session: Session, wanted: Sequence[Patch] = ()) -> Snapshot:
-        """Read the target in the driver's rounds and parse what came back."""
-        return await probe(session, self.driver, self.target, wanted, self.site.clock)
+        """Read the target in the driver's rounds and parse what came back.
+
+        While the job knows its target to be ``unchanged``, raises AbortedNow as soon as a person asks for that.
+        """
+        reading = probe(session, self.driver, self.target, wanted, self.site.clock)
+        return await (self.record.abort.unless(reading) if self.unchanged else reading)
 
     def runner(self, session: Session) -> StepRunner:
         """Make the step runner for the open session, under the current lease."""

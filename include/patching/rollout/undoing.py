@@ -12,9 +12,11 @@ from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind
 from patching.plan.document import Plan
 from patching.rollout.answers import UndoSummary
+from patching.rollout.incidents import Incident
 from patching.rollout.record import Record, free_ended, frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
+from patching.rollout.undo_failure import tend_failed_undo
 from patching.rollout.undo_job import UndoJob
 
 QUARANTINE_DAYS = 14
@@ -43,8 +45,8 @@ def to_undo(rows: Sequence[TargetRow], state: RolloutState, wave: int | None) ->
 async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> UndoSummary:
     """Undo what must be undone in one wave, or (``wave`` None, the final sweep) in the whole rollout.
 
-    Skipped unless the ledger says so. After the sweep the rollout is ``undone``, or ``held`` where an undo failed
-    without a quarantine.
+    Skipped unless the ledger says so. After the sweep the rollout is ``undone``, or ``held`` where an undo failed:
+    then an incident locks the policy (F10).
     """
     row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
     if row is None or plan is None:
@@ -60,8 +62,9 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> 
     finally:
         await record.close()
     free_ended(site, rollout)
+    incident = await tend_failed_undo(site, plan)
     if wave is None:
-        _close(site, rollout, row.state)
+        _close(site, rollout, row.state, incident)
     return _summary(site, rollout, wave, [item.target for item in found])
 
 
@@ -117,25 +120,23 @@ async def _quarantine_if_needed(record: Record, plan: Plan, row: TargetRow, resu
     done = result.outcome is Outcome.UNDONE
     reason = f"failed ({row.detail}) and was undone" if done else f"could not be undone: {result.reason}"
     body = {"reason": reason, "until": until}
-    await record.append(EntryKind.QUARANTINED, f"quarantined:{row.target}", body, target=row.target)
+    await record.append(EntryKind.QUARANTINED, f"quarantined:{row.target}:{row.generation}", body, target=row.target)
 
 
-def _close(site: Site, rollout: str, state: RolloutState) -> None:
+def _close(site: Site, rollout: str, state: RolloutState, incident: Incident | None) -> None:
     if state is not RolloutState.UNDOING:
         return
     rows = site.ledger.targets(rollout)
     if to_undo(rows, state, None):
         return
-    kept = {item.target for item in site.ledger.quarantines(now=site.clock())}
+    undone = sum(row.undo_outcome is Outcome.UNDONE for row in rows)
     bad = [row.target for row in rows if row.undo_outcome in (Outcome.FAILED, Outcome.UNKNOWN)]
-    loose = [name for name in bad if name not in kept]
-    if loose:
-        reason = f"undo failed and nobody quarantined: {', '.join(loose)}; a person must look"
+    if bad:
+        lock = f"incident {incident.id} locks the policy" if incident else "a person must look"
+        reason = f"{undone} undone; NOT undone: {', '.join(bad)}; {lock}"
         site.ledger.transition(rollout, RolloutState.HELD, reason=reason)
         return
-    undone = sum(row.undo_outcome is Outcome.UNDONE for row in rows)
-    reason = f"{undone} undone" + (f"; NOT undone and quarantined: {', '.join(bad)}" if bad else "")
-    site.ledger.transition(rollout, RolloutState.UNDONE, reason=reason)
+    site.ledger.transition(rollout, RolloutState.UNDONE, reason=f"{undone} undone")
 
 
 def _summary(site: Site, rollout: str, wave: int | None, names: Sequence[str]) -> UndoSummary:

@@ -13,6 +13,7 @@ from patching.plan.document import Plan, PlannedTarget
 from patching.rollout.answers import WaveSummary
 from patching.rollout.budgets import Stop, count, counted, spent
 from patching.rollout.change_job import ChangeJob
+from patching.rollout.gates import verdict_of
 from patching.rollout.record import Record, free_ended, frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
@@ -42,7 +43,7 @@ def refusal(site: Site, rollout: str, wave: int) -> str | None:
         return f'the rollout is "{row.state.value}", not running'
     if site.ledger.find(rollout, f"wave-started:{wave}") is None:
         return f"no gate has opened wave {wave}"
-    if site.ledger.find(rollout, f"verdict:{wave}") is not None:
+    if verdict_of(site.ledger, rollout, wave) is not None:
         return f"wave {wave} has its verdict already"
     return None
 
