@@ -212,6 +212,8 @@ class Compare(CamelValue):
     threshold: IntOrPercent | None = None
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     min_requests: int = Field(default=20, ge=1)
+    direction: Literal["increase", "decrease", "either"] = "increase"
+    weight: float = Field(default=1.0, gt=0, le=1000)
 
 
 class PrometheusCheck(CamelValue):
@@ -256,7 +258,9 @@ class Check(CamelValue):
     command: CommandProbe | None = None
     unit: UnitProbe | None = None
     compare: Compare = Compare()
-    on_inconclusive: Literal["hold", "promote"] = "hold"
+    on_inconclusive: Literal["hold", "ask", "promote"] = "hold"
+    critical: bool = True
+    dry_run: bool = False
 
 
 class Emergency(CamelValue):

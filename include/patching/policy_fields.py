@@ -149,7 +149,10 @@ MEANING: dict[str, dict[str, str]] = {
         "command": "Run a command on each target.",
         "unit": "Look at service units of each target.",
         "compare": "How the counters are compared; only with `prometheus`.",
-        "onInconclusive": "What happens when there are not enough data: `hold` asks a person, `promote` goes on.",
+        "onInconclusive": "What happens when there are not enough data: `hold` stops and waits, `ask` stops and says "
+        "that a person is asked to promote or undo, `promote` goes on.",
+        "critical": "Whether its alarm undoes; the alarm of a check that is not critical holds.",
+        "dryRun": "Whether its answer is only recorded, for trying a check out: it neither holds nor undoes.",
     },
     "PrometheusCheck": {
         "connection": "Airflow connection of the Prometheus server.",
@@ -164,6 +167,8 @@ MEANING: dict[str, dict[str, str]] = {
         "threshold": "Highest accepted share of errors for `threshold`.",
         "alpha": "Accepted probability of calling a good patch bad.",
         "minRequests": "Requests below which there are not enough data.",
+        "direction": "Which change is bad: an `increase`, a `decrease`, or `either`.",
+        "weight": "Share of the rollout's false-alarm bound, relative to the other metric checks; the default is alike.",
     },
     "HttpProbe": {
         "url": "URL; may contain `{name}` and `{address}`.",

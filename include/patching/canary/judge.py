@@ -19,23 +19,45 @@ def judge_wave(
 
     ``checks`` is what the policy asks; without ``targets``, those with any probe result count as the wave's.
 
-    Any undo or failed probe → undo; else any inconclusive answer → hold, unless its check says ``onInconclusive:
-    promote``; else promote. An answer that is missing is inconclusive: what the policy asks must have been answered.
+    Any undo of a critical check or failed probe → undo; else any undo of another check, or any inconclusive answer →
+    hold, unless its check says ``onInconclusive: promote``; else promote. An answer that is missing is inconclusive:
+    what the policy asks must have been answered. A check with ``dryRun`` is recorded and decides nothing.
     """
+    dry = {check.name for check in checks if check.dry_run}
+    verdict, reason = _decided(
+        [one for one in verdicts if one.name not in dry],
+        [probe for probe in probes if probe.check not in dry],
+        [check for check in checks if check.name not in dry],
+        sorted({probe.target for probe in probes}) if targets is None else targets,
+        nobody=targets is not None and not targets,
+    )
+    recorded = [one.reason for one in verdicts if one.name in dry]
+    recorded += [f"{probe.check} failed on {probe.target}" for probe in probes if probe.check in dry and not probe.ok]
+    if recorded:
+        reason += f"; recorded only: {_listed(recorded)}"
+    return WaveVerdict(verdict=verdict, reason=reason, checks=tuple(verdicts), probes=tuple(probes))
 
-    def say(verdict: VerdictName, reason: str) -> WaveVerdict:
-        return WaveVerdict(verdict=verdict, reason=reason, checks=tuple(verdicts), probes=tuple(probes))
 
-    bad = _bad(verdicts, probes)
+def _decided(
+    verdicts: Sequence[CheckVerdict],
+    probes: Sequence[ProbeResult],
+    checks: Sequence[Check],
+    targets: Sequence[str],
+    *,
+    nobody: bool,
+) -> tuple[VerdictName, str]:
+    """Decide from the answers that count: critical alarms, then nobody changed, then everything that holds."""
+    mild = {check.name for check in checks if not check.critical}
+    bad = _bad([one for one in verdicts if one.name not in mild], [one for one in probes if one.check not in mild])
     if bad:
-        return say(VerdictName.UNDO, _listed(bad))
-    asked = sorted({probe.target for probe in probes}) if targets is None else targets
-    if targets is not None and not targets:
-        return say(VerdictName.HOLD, "no target of this wave was changed, so it tested nothing")
-    holding, waved_through = _inconclusive(checks, verdicts, probes, asked)
+        return VerdictName.UNDO, _listed(bad)
+    if nobody:
+        return VerdictName.HOLD, "no target of this wave was changed, so it tested nothing"
+    holding, waved_through = _inconclusive(checks, verdicts, probes, targets)
+    holding = [f"not critical, so it holds: {reason}" for reason in _bad(verdicts, probes)] + holding
     if holding:
-        return say(VerdictName.HOLD, _listed(holding))
-    return say(VerdictName.PROMOTE, _promoted(checks, verdicts, waved_through))
+        return VerdictName.HOLD, _listed(holding)
+    return VerdictName.PROMOTE, _promoted(checks, verdicts, waved_through)
 
 
 def _bad(verdicts: Sequence[CheckVerdict], probes: Sequence[ProbeResult]) -> list[str]:
@@ -56,6 +78,8 @@ def _inconclusive(
         open_questions = (
             _open_comparison(check, verdicts) if check.prometheus is not None else _open_probe(check, probes, targets)
         )
+        if check.on_inconclusive == "ask":
+            open_questions = [f"the policy asks a person to promote or undo: {text}" for text in open_questions]
         (waved_through if check.on_inconclusive == "promote" else holding).extend(open_questions)
     known = {check.name for check in checks}
     strays = [one.reason for one in verdicts if one.name not in known and one.verdict is not VerdictName.PROMOTE]
@@ -67,7 +91,8 @@ def _open_comparison(check: Check, verdicts: Sequence[CheckVerdict]) -> list[str
     answers = [verdict for verdict in verdicts if verdict.name == check.name]
     if not answers:
         return [f"{check.name} gave no answer"]
-    return [answer.reason for answer in answers if answer.verdict is not VerdictName.PROMOTE]
+    settled = (VerdictName.PROMOTE, VerdictName.UNDO)
+    return [answer.reason for answer in answers if answer.verdict not in settled]
 
 
 def _open_probe(check: Check, probes: Sequence[ProbeResult], targets: Sequence[str]) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from patching.policy import Check
 from patching.rollout.answers import VerdictName
 from patching.value import Value
@@ -20,7 +23,10 @@ class Numbers(Value):
     """What a comparison counted and concluded; None where there is no such number.
 
     ``ratio`` is the treated error share over that of the reference; each limit of an interval is one-sided at
-    1 − ``alpha`` (None = unbounded). ``p_value`` is for "the increase is at most the tolerated one".
+    1 − ``alpha`` (None = unbounded). ``p_value`` is for "the increase is at most the tolerated one" and holds at every
+    look: 1 over the largest ``evidence`` of all ``looks``. ``alarm_at`` is the first look at which the evidence reached
+    ``evidence_needed`` = 1/alpha, ``alpha`` being this metric's and wave's share of the bound. ``spread`` is σ of a
+    host's log ratio, ``before_ratio`` the treated error share over the control's before the wave.
     """
 
     treated_errors: float
@@ -37,6 +43,23 @@ class Numbers(Value):
     p_value: float | None = None
     alpha: float
     spread: float | None = None
+    evidence: float | None = None
+    evidence_needed: float | None = None
+    alarm_at: datetime | None = None
+    looks: int = 1
+    before_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one comparison found: whether it alarms, whether it can be promoted on, and its numbers."""
+
+    comparison: str
+    test: str
+    alarm: bool
+    acceptable: bool
+    numbers: Numbers
+    sentence: str
 
 
 class CheckVerdict(Value):

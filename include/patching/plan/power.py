@@ -97,7 +97,7 @@ def _comparison(check: Check, controls: int) -> str:
 
 def _requests(check: Check) -> str:
     least = check.compare.min_requests
-    after = "the wave is held" if check.on_inconclusive == "hold" else "the wave is promoted unseen"
+    after = "the wave is promoted unseen" if check.on_inconclusive == "promote" else "the wave is held"
     return (
         f"how many requests come is not known: below {least} {after}, and {least} without an error still allow "
         f"an error share of {_percent(undetected_share(least))}"

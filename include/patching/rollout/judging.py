@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from patching.canary.comparison import judge_check
 from patching.canary.judge import judge_wave
 from patching.canary.verdicts import CheckVerdict, ProbeResult, WaveVerdict
+from patching.canary.weights import share_of
 from patching.change import Outcome, TargetState
 from patching.errors import ChannelError, MetricSourceUnavailable
 from patching.ledger.base import TargetRow
@@ -167,7 +168,7 @@ async def _judge_metric(
         control=measured.control,
         before=measured.before,
         control_before=measured.control_before,
-        looks=len(plan.waves) * sum(item.prometheus is not None for item in plan.policy.spec.verify),
+        share=share_of(check, plan.policy.spec.verify, len(plan.waves)),
     )
 
 

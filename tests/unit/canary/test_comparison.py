@@ -138,7 +138,7 @@ def test_target_that_loses_its_data_is_never_promoted(
 def test_more_looks_never_make_an_alarm(canary: Pairs, control: Pairs) -> None:
     """Alpha is shared by all judgements of a rollout."""
     sides = {"canary": samples(rows(canary), 20), "control": samples(rows(control, "c"), 20)}
-    once, often = judge_check(check(), **sides), judge_check(check(), **sides, looks=12)
+    once, often = judge_check(check(), **sides), judge_check(check(), **sides, share=1 / 12)
     assert not (often.verdict is VerdictName.UNDO and once.verdict is not VerdictName.UNDO)
 
 

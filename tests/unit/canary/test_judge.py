@@ -96,6 +96,36 @@ def test_answer_to_no_question_of_the_policy_still_counts() -> None:
     assert judge_wave([], [probed("a", None, "other")], [], TARGETS).verdict is VerdictName.HOLD
 
 
+def test_alarm_of_a_check_that_is_not_critical_holds() -> None:
+    mild = ERRORS.model_copy(update={"critical": False})
+    verdict = judge_wave([said("errors", VerdictName.UNDO)], [], [mild], TARGETS)
+    assert (verdict.verdict, verdict.reason) == (VerdictName.HOLD, "not critical, so it holds: errors: undo it is")
+
+
+@pytest.mark.parametrize("answer", [VerdictName.UNDO, VerdictName.INCONCLUSIVE, VerdictName.PROMOTE])
+def test_dry_run_is_recorded_and_decides_nothing(answer: VerdictName) -> None:
+    dry = LENIENT.model_copy(update={"dry_run": True, "on_inconclusive": "hold"})
+    answers = [said("errors", VerdictName.PROMOTE), said("latency", answer)]
+    verdict = judge_wave(answers, [], [ERRORS, dry], TARGETS)
+    assert verdict.verdict is VerdictName.PROMOTE
+    assert verdict.reason == f"errors: promote it is; recorded only: latency: {answer.value} it is"
+    assert verdict.checks == tuple(answers)
+
+
+def test_dry_run_of_a_failed_probe_undoes_nothing() -> None:
+    dry = PAGE.model_copy(update={"dry_run": True})
+    verdict = judge_wave([said("errors", VerdictName.PROMOTE)], [probed("a", False)], [ERRORS, dry], TARGETS)
+    assert verdict.verdict is VerdictName.PROMOTE
+    assert verdict.reason.endswith("recorded only: page failed on a")
+
+
+def test_check_that_asks_holds_and_says_so() -> None:
+    asking = ERRORS.model_copy(update={"on_inconclusive": "ask"})
+    verdict = judge_wave([said("errors", VerdictName.INCONCLUSIVE)], [], [asking], TARGETS)
+    assert verdict.verdict is VerdictName.HOLD
+    assert verdict.reason == "the policy asks a person to promote or undo: errors: inconclusive it is"
+
+
 verdicts = st.sampled_from([VerdictName.PROMOTE, VerdictName.INCONCLUSIVE, VerdictName.HOLD, VerdictName.UNDO])
 BADNESS = {VerdictName.PROMOTE: 0, VerdictName.HOLD: 1, VerdictName.UNDO: 2}
 

@@ -1,0 +1,245 @@
+"""Errors among requests: the evidence beside the control, against the time before, and against a fixed limit; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import log, log1p
+
+import numpy as np
+
+from patching.canary.beside import Beside
+from patching.canary.eprocess import Past, Sides, past_evidence, past_limits, ratio_limits
+from patching.canary.exact import ratio_p_value, share_limits
+from patching.canary.loggamma import Floats
+from patching.canary.panel import Panel
+from patching.canary.sides import Counts, Measurements, counts
+from patching.canary.spread import ASSUMED, LEAST, Reference, over_time, reference
+from patching.canary.verdicts import Finding, Numbers
+from patching.canary.words import conclusion, percent, shares
+from patching.policy import Compare
+from patching.quantity import fraction
+
+CONTROL_TEST = "e-process of counts beside a control (beta-binomial), valid at every look"
+PAST_TEST = "e-process of counts against the past (negative binomial), valid at every look"
+LIMIT_TEST = "e-process of counts against a fixed limit (negative binomial), valid at every look"
+
+LEANING = 4.0
+"""A wave whose one-look p-value is below this many times its level is not promoted: more data must tell."""
+
+UNLIKE = log(3.0)
+"""Difference of treated and control before the change beyond which the control represents nobody."""
+
+DRIFT = log(2.0)
+"""Shift of the treated side's odds of a request beyond which nothing is promoted on the control."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """The evidence look by look, and what the last look says."""
+
+    evidence: Floats
+    ends: Floats
+    low: float | None
+    high: float | None
+    p_value: float
+
+    def alarm_at(self, level: float) -> datetime | None:
+        """Give the end of the first look whose evidence reaches 1/level."""
+        found = np.flatnonzero(self.evidence >= 1.0 / level)
+        return datetime.fromtimestamp(float(self.ends[found[0]]), UTC) if len(found) else None
+
+
+Comparison = Callable[[Measurements, Compare, float], "Finding | str"]
+"""Compare the treated with one reference at a level, or say why that reference has no data."""
+
+
+def against_control(measured: Measurements, compare: Compare, level: float) -> Finding | str:
+    """Compare with the targets that are not changed yet, in the same looks, relative to both sides before."""
+    treated, control = measured.canary.with_data(), measured.control.with_data()
+    lacking = _lacking(counts(control), compare, "the control")
+    if lacking:
+        return lacking
+    if not treated.targets:
+        return "the treated targets had no requests"
+    first = measured.first_look
+    before = measured.before.of(treated.targets), measured.control_before.of(control.targets)
+    known = reference(*before, first, now=control.slice(0, min(first, control.looks)))
+    unlike = _unlike(*before, known, compare, level)
+    if unlike:
+        return unlike
+    drift = _drift(treated, control, *before)
+    delta, wide = log1p(tolerance(compare)), drift if abs(drift) > DRIFT else 0.0
+    pair = Beside(treated, control, known, delta, compare.direction, first, wide)
+    last = pair.last()
+    course = Course(pair.evidence(), treated.ends[pair.looks], *ratio_limits(last, level), _tail(last, compare))
+    label = f"{len(control.targets)} unchanged target{'s' if len(control.targets) > 1 else ''}"
+    return _finding(
+        "control", CONTROL_TEST, label, (counts(treated), counts(control)), compare, level, course, known, drift=wide
+    )
+
+
+def _tail(sides: Sides, compare: Compare) -> float:
+    """Give the one-look p-value of the bad direction, for leaning only."""
+    ratio = (1 + tolerance(compare)) * sides.ratio
+    totals = (sides.treated, sides.treated_exposure, sides.other, sides.other_exposure)
+    more = ratio_p_value(*totals, ratio=ratio, variance=sides.variance)
+    if compare.direction == "increase":
+        return more
+    fewer = ratio_p_value(
+        *totals[2:], *totals[:2], ratio=(1 + tolerance(compare)) / sides.ratio, variance=sides.variance
+    )
+    return fewer if compare.direction == "decrease" else min(1.0, 2 * min(more, fewer))
+
+
+def _unlike(before: Panel, control: Panel, known: Reference, compare: Compare, level: float) -> str | None:
+    """Say why the control is no fair reference: the treated targets plainly differed from it before the change."""
+    treated, other = counts(before), counts(control)
+    if abs(known.log_ratio) <= UNLIKE or min(treated.requests, other.requests) < compare.min_requests:
+        return None
+    fewer = known.log_ratio < 0
+    first, second = (other, treated) if fewer else (treated, other)
+    variance = ASSUMED**2 * (1 / first.hosts + 1 / second.hosts)
+    sides = (first.errors, first.requests, second.errors, second.requests)
+    if ratio_p_value(*sides, ratio=1 + tolerance(compare), variance=variance) > level:
+        return None
+    said = f"{percent(treated.share)} against {percent(other.share)}"
+    return f"the treated targets had {'fewer' if fewer else 'more'} errors than it before the change ({said})"
+
+
+def _drift(treated: Panel, control: Panel, before: Panel, control_before: Panel) -> float:
+    """Give the shift of the log odds that a request goes to the treated side, over targets with data both times."""
+    both, rest = treated.of(before.with_data().targets), control.of(control_before.with_data().targets)
+    now = both.totals()[1], rest.totals()[1]
+    then = before.of(both.targets).totals()[1], control_before.of(rest.targets).totals()[1]
+    if min(*now, *then) <= 0:
+        return 0.0
+    return log(now[0] / now[1]) - log(then[0] / then[1])
+
+
+def against_before(measured: Measurements, compare: Compare, level: float) -> Finding | str:
+    """Compare the treated targets with themselves before the change."""
+    treated = measured.canary.with_data()
+    before = measured.before.of(treated.targets)
+    lacking = _lacking(counts(before), compare, "the time before")
+    if lacking:
+        return lacking
+    if not treated.targets:
+        return "the treated targets had no requests"
+    first = measured.first_look
+    windows = before.windows(first)
+    moved, known = over_time(windows)
+    # Time moves all hosts together, so more hosts do not make it smaller.
+    moving = moved**2 * (1 + 1 / windows.looks) if known else 0.0
+    failed, asked = before.totals()
+    past = (failed + 1) / asked, 1 / (failed + 1) + max(moving, 2 * LEAST**2)
+    course = _against_past(treated, past, log1p(tolerance(compare)), compare, level, first)
+    sides = counts(treated), counts(before)
+    return _finding("before", PAST_TEST, "the time before", sides, compare, level, course)
+
+
+def against_threshold(measured: Measurements, compare: Compare, level: float) -> Finding | str:
+    """Compare the treated error share with the policy's absolute limit."""
+    if compare.threshold is None:
+        return "the policy sets none"
+    limit = fraction(compare.threshold)
+    if limit is None:
+        return f'threshold "{compare.threshold}" is no percentage'
+    treated = measured.canary.with_data()
+    if not treated.targets:
+        return "the treated targets had no requests"
+    course = _against_past(treated, (max(limit, 1e-9), 2 * LEAST**2), 0.0, compare, level, measured.first_look)
+    return _finding("threshold", LIMIT_TEST, "", (counts(treated), None), compare, level, course, limit=limit)
+
+
+def _against_past(
+    treated: Panel, past: tuple[float, float], delta: float, compare: Compare, level: float, first: int
+) -> Course:
+    failed, asked = treated.cumulative()
+    looks = slice(min(first, treated.looks) - 1, None)
+    rate, variance = past
+    seen = Past(failed[looks], asked[looks], rate, variance)
+    evidence = [
+        past_evidence(seen, sign * delta, sign)
+        for sign in {"increase": (1,), "decrease": (-1,), "either": (1, -1)}[compare.direction]
+    ]
+    last = Past(float(failed[-1]), float(asked[-1]), rate, variance)
+    # The past weighs as much as a control of that many errors would.
+    other = max(1.0, 1 / variance)
+    beside = Sides(float(failed[-1]), float(asked[-1]), other, other / rate, 1.0, 2 * LEAST**2)
+    p_value = _tail(beside, compare if delta else compare.model_copy(update={"max_relative_increase": "0%"}))
+    limits = past_limits(last, level)
+    return Course(np.mean(evidence, axis=0), treated.ends[looks], *limits, p_value)
+
+
+COMPARISONS: dict[str, Comparison] = {
+    "control": against_control,
+    "before": against_before,
+    "threshold": against_threshold,
+}
+
+
+def _finding(
+    comparison: str,
+    test: str,
+    label: str,
+    sides: tuple[Counts, Counts | None],
+    compare: Compare,
+    level: float,
+    course: Course,
+    known: Reference | None = None,
+    limit: float | None = None,
+    drift: float = 0.0,
+) -> Finding:
+    treated, other = sides
+    numbers = _numbers(treated, other, course, level, known)
+    alarm = numbers.alarm_at is not None
+    enough = treated.requests >= compare.min_requests
+    above = limit is not None and (treated.share or 0.0) > limit
+    leaning = not alarm and (above or course.p_value < LEANING * level)
+    sentence = shares(numbers, label, limit) + conclusion(numbers, compare, leaning=leaning, limit=limit)
+    if drift:
+        sentence += f"; the treated targets' odds of a request moved by a factor of {float(np.exp(drift)):.2g}"
+    return Finding(comparison, test, alarm, enough and not leaning and not drift, numbers, sentence)
+
+
+def _numbers(treated: Counts, other: Counts | None, course: Course, level: float, known: Reference | None) -> Numbers:
+    share_low, share_high = share_limits(treated.errors, treated.requests, alpha=level)
+    best = float(course.evidence.max())
+    reference_share = other.share if other else None
+    return Numbers(
+        treated_errors=treated.errors,
+        treated_requests=treated.requests,
+        reference_errors=other.errors if other else None,
+        reference_requests=other.requests if other else None,
+        treated_share=treated.share,
+        reference_share=reference_share,
+        share_low=share_low,
+        share_high=share_high,
+        ratio=treated.share / reference_share if reference_share and treated.share is not None else None,
+        ratio_low=course.low if other else None,
+        ratio_high=course.high if other else None,
+        p_value=min(1.0, 1 / best) if best > 0 else 1.0,
+        alpha=level,
+        spread=known.within if known else None,
+        evidence=best,
+        evidence_needed=1 / level,
+        alarm_at=course.alarm_at(level),
+        looks=len(course.evidence),
+        before_ratio=float(np.exp(known.log_ratio)) if known else None,
+    )
+
+
+def _lacking(side: Counts, compare: Compare, name: str) -> str | None:
+    if side.requests >= compare.min_requests:
+        return None
+    if side.hosts == 0:
+        return f"{name} has no data"
+    return f"{name} had only {side.requests:.0f} requests, the policy wants {compare.min_requests}"
+
+
+def tolerance(compare: Compare) -> float:
+    """Give the tolerated relative increase as a fraction."""
+    share = fraction(compare.max_relative_increase)
+    return float(compare.max_relative_increase) if share is None else share
