@@ -43,11 +43,11 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    inner = getattr(command, "commands", None)
-    if not inner:
+    parts = getattr(command, "commands", None) or {}
+    if not parts:
         yield name, command
-    for part in inner or ():
-        yield from _leaves(f"{name} {part}", inner[part])
+    for part, inner in parts.items():
+        yield from _leaves(f"{name} {part}", inner)
 
 
 def _section(name: str) -> list[str]:

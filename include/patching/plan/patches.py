@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 from patching.advisory import Advisory, Finding
 from patching.assess.matching import bare
 from patching.change import Patch, Refusal
+from patching.plan.age import known_since, too_young
 from patching.policy import Patches
-from patching.quantity import format_duration
 from patching.target import Component, Offer, Snapshot
 from patching.value import Value
 from patching.version_order import compare, newest
@@ -25,7 +26,7 @@ _REBUILD = re.compile(r"\+b\d+$")
 class Wanted(Value):
     """The patches that a policy wants on one target, and every offer or finding it leaves alone, with the reason.
 
-    Codes of ``left``: not_included, excluded, held, too_young, age_unknown, not_chosen, not_offered, no_fix.
+    Codes of ``left``: not_included, excluded, held, too_young, not_chosen, not_offered, no_fix.
     """
 
     patches: tuple[Patch, ...] = ()
@@ -33,13 +34,19 @@ class Wanted(Value):
 
 
 def wanted_patches(
-    snapshot: Snapshot, findings: Sequence[Finding], advisories: Mapping[str, Advisory], rules: Patches, now: datetime
+    snapshot: Snapshot,
+    findings: Sequence[Finding],
+    advisories: Mapping[str, Advisory],
+    rules: Patches,
+    now: datetime,
+    first_seen: Mapping[str, datetime] = MappingProxyType({}),
 ) -> Wanted:
     """Choose patches: those that close a matched advisory, or whose version a declared security origin offers.
 
     The version is the newest *in that origin*, which may differ from the package manager's candidate; without such an
     origin it is the candidate (``snapshot.facts["candidates"]`` where the driver gives it), never a version that the
-    host's pins rank lower. Held components are refused by name, never overridden.
+    host's pins rank lower. Held components are refused by name, never overridden. ``first_seen`` (as in ``plan.age``)
+    dates for ``minAge`` what no advisory dates.
     """
     by_component: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -49,7 +56,10 @@ def wanted_patches(
     for component in sorted(snapshot.offers.keys() | by_component.keys()):
         case = _Case(snapshot, component, tuple(by_component.get(component, ())), rules)
         patch = case.choose()
-        refused = _refused(patch, snapshot, advisories, rules, now) if patch is not None else None
+        refused = _refused(patch, snapshot, rules) if patch is not None else None
+        if patch is not None and refused is None and rules.min_age:
+            since = known_since(patch, case.findings, case.ecosystem, advisories, first_seen)
+            refused = too_young(patch, since, rules.min_age, now)
         if patch is not None and refused is None:
             patches.append(patch)
         left += [refused] if refused is not None else case.unclosed(patch)
@@ -188,9 +198,7 @@ def is_security_origin(name: str, rules: Patches) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in rules.security_origins)
 
 
-def _refused(
-    patch: Patch, snapshot: Snapshot, advisories: Mapping[str, Advisory], rules: Patches, now: datetime
-) -> Refusal | None:
+def _refused(patch: Patch, snapshot: Snapshot, rules: Patches) -> Refusal | None:
     name, component = bare(patch.component), patch.component
     said = f"{component} {patch.before} → {patch.after}"
     if not _named(rules.include, name, component):
@@ -201,33 +209,8 @@ def _refused(
     if component in snapshot.held or name in snapshot.held:
         remedy = f"run `apt-mark unhold {name}` there, or add it to patches.exclude"
         return Refusal(code="held", message=f"{said}: {name} is held on the host", remedy=remedy)
-    return _young(patch, said, advisories, rules.min_age, now) if rules.min_age else None
+    return None
 
 
 def _named(patterns: Sequence[str], name: str, component: str) -> str | None:
     return next((item for item in patterns if fnmatchcase(name, item) or fnmatchcase(component, item)), None)
-
-
-def _young(
-    patch: Patch, said: str, advisories: Mapping[str, Advisory], min_age: float, now: datetime
-) -> Refusal | None:
-    """Refuse what was published too short a time ago; what nobody dates is not taken for old."""
-    known = [advisories[item].published for item in patch.advisories if item in advisories]
-    ages = [now - published for published in known if published is not None]
-    least = timedelta(seconds=min_age)
-    if not ages:
-        return Refusal(
-            code="age_unknown",
-            message=f"{said}: no advisory says when it was published, so minAge {format_duration(min_age)} cannot hold",
-            remedy="give patches.advisories a feed that has it, or leave out patches.minAge",
-            blocking=False,
-        )
-    if max(ages) >= least:
-        return None
-    ready = now + (least - max(ages))
-    return Refusal(
-        code="too_young",
-        message=f"{said}: published {format_duration(max(ages).total_seconds())} ago, minAge is "
-        f"{format_duration(min_age)}; due {ready:%Y-%m-%d %H:%M} UTC",
-        blocking=False,
-    )

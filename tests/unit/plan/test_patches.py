@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ CASES = sorted((Path(__file__).parents[2] / "cases" / "patches").glob("*.json"))
 
 
 def test_there_are_cases() -> None:
-    assert len(CASES) >= 22
+    assert len(CASES) >= 28
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -32,7 +33,8 @@ def test_case(path: Path) -> None:
     )
     found = match({"web-1": host}, known)["web-1"]
     rules = Patches.model_validate(case["rules"])
-    wanted = wanted_patches(host, found, {item.id: item for item in known}, rules, NOW)
+    seen = {name: datetime.fromisoformat(at) for name, at in case.get("firstSeen", {}).items()}
+    wanted = wanted_patches(host, found, {item.id: item for item in known}, rules, NOW, seen)
     got = [[item.component, item.before, item.after, item.origin, list(item.advisories)] for item in wanted.patches]
     assert got == case["patches"], case["says"]
     assert [item.code for item in wanted.left] == [code for code, _ in case["left"]], case["says"]
