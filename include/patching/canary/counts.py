@@ -31,6 +31,9 @@ LEANING = 4.0
 UNLIKE = log(3.0)
 """Difference of treated and control before the change beyond which the control represents nobody."""
 
+MOST_EVIDENCE = 1e12
+"""Evidence is recorded up to this: beyond it numbers mean nothing, and JSON cannot keep them."""
+
 DRIFT = log(2.0)
 """Shift of the treated side's odds of a request beyond which nothing is promoted on the control."""
 
@@ -206,7 +209,7 @@ def _finding(
 
 def _numbers(treated: Counts, other: Counts | None, course: Course, level: float, known: Reference | None) -> Numbers:
     share_low, share_high = share_limits(treated.errors, treated.requests, alpha=level)
-    best = float(course.evidence.max())
+    best = min(float(course.evidence.max()), MOST_EVIDENCE)
     reference_share = other.share if other else None
     return Numbers(
         treated_errors=treated.errors,
