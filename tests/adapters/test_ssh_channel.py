@@ -311,6 +311,73 @@ async def test_a_runner_that_died_before_the_payload_began_is_absent_and_starts_
     assert markers(state, step_id) == 1
 
 
+async def test_a_forbidden_step_is_never_started_however_often_it_is_asked_for(
+    session: SshSession, state: Path
+) -> None:
+    """F8: the zombie that wakes up after its step was given up finds the tombstone, and does nothing."""
+    step, step_id = act("echo ran"), new_id()
+    assert (await session.forbid(step_id, step)).attach is Attach.FORBIDDEN
+    for _ in range(2):
+        progress = await session.wait(await session.start(step_id, step), step)
+        assert (progress.attach, progress.reply) == (Attach.FORBIDDEN, None)
+    assert (await session.forbid(step_id, step)).attach is Attach.FORBIDDEN
+    assert (await session.look(step_id, step)).attach is Attach.FORBIDDEN
+    assert markers(state, step_id) == 0
+
+
+async def test_forbidding_comes_too_late_for_a_step_that_runs_or_ended(
+    session: SshSession, state: Path, tmp_path: Path
+) -> None:
+    """F8: the zombie was faster, so what it did is settled and not given up."""
+    script, gate = fifo(tmp_path)
+    step, step_id = act(script), new_id()
+    handle = await session.start(step_id, step)
+    assert (await session.forbid(step_id, step)).attach is Attach.RUNNING
+    await release(gate)
+    assert (await session.wait(handle, step)).attach is Attach.ENDED
+    assert (await session.forbid(step_id, step)).attach is Attach.ENDED
+    assert markers(state, step_id) == 1
+
+
+async def test_a_prepared_step_whose_runner_died_can_be_forbidden(
+    session: SshSession, state: Path, tmp_path: Path
+) -> None:
+    script, gate = fifo(tmp_path)
+    first, second = new_id(), new_id()
+    handle = await session.start(first, act(script))
+    await until(lambda: markers(state, first) == 1)
+    waiting = await session.start(second, act("true"))
+    await until(lambda: (state / "steps" / second / "runner").exists())
+    assert (await session.forbid(second, act("true"))).attach is Attach.RUNNING
+    await session.cancel(waiting)
+    assert (await session.forbid(second, act("true"))).attach is Attach.FORBIDDEN
+    await release(gate)
+    assert (await session.wait(handle, act(script))).attach is Attach.ENDED
+    assert (await session.wait(await session.start(second, act("true")), act("true"))).attach is Attach.FORBIDDEN
+    assert markers(state, second) == 0
+
+
+async def test_a_start_and_a_tombstone_at_once_agree_on_who_was_first(
+    server: OpenSsh, channel: SshChannel, state: Path
+) -> None:
+    """F8: the step's directory is the arbiter: it ran once and nobody gave it up, or the other way round."""
+    sessions = [await channel.open(server.target()) for _ in range(4)]
+    step = act("true")
+    for _ in range(6):
+        step_id = new_id()
+        answers = await asyncio.gather(
+            sessions[0].start(step_id, step), sessions[1].forbid(step_id, step),
+            sessions[2].start(step_id, step), sessions[3].forbid(step_id, step),
+        )  # fmt: skip
+        end = (await sessions[0].wait(answers[0], step)).attach
+        assert end in (Attach.ENDED, Attach.FORBIDDEN)
+        assert markers(state, step_id) == (end is Attach.ENDED)
+        for given_up in (answers[1], answers[3]):
+            assert (given_up.attach is Attach.FORBIDDEN) == (end is Attach.FORBIDDEN)
+    for each in sessions:
+        await each.close()
+
+
 async def test_one_acting_step_at_a_time_on_a_host(session: SshSession, state: Path, tmp_path: Path) -> None:
     script, gate = fifo(tmp_path)
     first, second = new_id(), new_id()

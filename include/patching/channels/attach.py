@@ -20,6 +20,7 @@ class Evidence:
     exit_written: bool
     same_boot: bool
     group_alive: bool
+    forbidden: bool
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Row:
     exit_written: bool | None = None
     same_boot: bool | None = None
     group_alive: bool | None = None
+    forbidden: bool | None = None
 
     def matches(self, evidence: Evidence) -> bool:
         """Whether this row speaks about the evidence."""
@@ -45,12 +47,14 @@ ATTACH_TABLE: tuple[Row, ...] = (
     Row(Attach.ABSENT, "the target never heard of the step: it may be started", directory=False),
     Row(Attach.ENDED, "the exit code is written, atomically and for good: it counts, whatever else is seen",
         exit_written=True),
+    Row(Attach.FORBIDDEN, "given up before its payload began: no start will ever run it",
+        exit_written=False, started=False, forbidden=True),
     Row(Attach.ABSENT, "prepared, but the machine went down before the payload began: it may be started",
-        exit_written=False, started=False, same_boot=False),
+        exit_written=False, started=False, same_boot=False, forbidden=False),
     Row(Attach.ABSENT, "prepared, but its runner died before the payload began: it may be started",
-        exit_written=False, started=False, same_boot=True, lock_held=False),
+        exit_written=False, started=False, same_boot=True, lock_held=False, forbidden=False),
     Row(Attach.RUNNING, "its runner lives and waits for its turn (one acting step a host)",
-        exit_written=False, started=False, same_boot=True, lock_held=True),
+        exit_written=False, started=False, same_boot=True, lock_held=True, forbidden=False),
     Row(Attach.REBOOTED, "the machine was booted anew while it ran: a reboot step is done, any other is lost",
         exit_written=False, started=True, same_boot=False),
     Row(Attach.RUNNING, "its runner lives and the payload runs",

@@ -18,6 +18,7 @@ class Attach(StrEnum):
     ENDED = "ended"
     LOST = "lost"
     REBOOTED = "rebooted"
+    FORBIDDEN = "forbidden"
 
 
 class Handle(Value):
@@ -55,6 +56,14 @@ class Session(Protocol):
 
     async def look(self, step_id: str, step: Step) -> Progress:
         """Say what became of a step id without starting it (ABSENT if the target never heard of it)."""
+        ...
+
+    async def forbid(self, step_id: str, step: Step) -> Progress:
+        """Give a step id up for ever: unless it has begun, no later start will run it, whoever asks.
+
+        The answer comes from the target: FORBIDDEN, or what the step is doing because its start came first. Where
+        this raises ChannelError nothing is known, and the step must not be counted as given up.
+        """
         ...
 
     async def cancel(self, handle: Handle) -> None:

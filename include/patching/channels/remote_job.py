@@ -2,7 +2,8 @@
 
 A step lives in ``<state>/steps/<step id>/``: ``script`` (the payload), ``run`` (its runner), ``lock`` (held by the
 runner for life, never by the payload), ``runner`` and ``started`` (pid, start time, boot id, epoch; ``started`` is
-written by the process that then becomes the payload), ``out`` and ``err`` (capped), ``exit`` (written last, at once).
+written by the process that then becomes the payload), ``out`` and ``err`` (capped), ``exit`` (written last, at once),
+``forbidden`` (the tombstone of a step that was given up before it began; its directory may hold nothing else).
 ``<state>/guard.lock`` makes starting and looking one at a time, ``<state>/host.lock`` lets one acting step run at a
 time, ``<state>/markers.log`` gets a line when a payload really begins. Only POSIX sh, coreutils and util-linux needed.
 """
@@ -153,6 +154,7 @@ look() {
   flag lock '! flock -n -s "$dir/lock" true'
   flag exit '[ -e "$dir/exit" ]'
   flag started '[ -e "$dir/started" ]'
+  flag forbidden '[ -e "$dir/forbidden" ]'
   flag alive alive
   echo "recorded=$(cat "$dir/boot" 2>/dev/null)"
   echo "code=$(cat "$dir/exit" 2>/dev/null)"
@@ -206,11 +208,43 @@ fi
 cd "$dir"
 {_PUT}
 exec 9>>"$dir/lock"
-if ! [ -e exit ] && ! [ -e started ] && flock -n 9; then
+if ! [ -e forbidden ] && ! [ -e exit ] && ! [ -e started ] && flock -n 9; then
   put boot "$boot"
   setsid -f /bin/sh "$dir/run" < /dev/null > /dev/null 2>&1 8>&-
 fi
 exec 9>&-
+look
+"""
+
+
+def forbid_program(paths: JobPaths) -> str:
+    """Build the program that gives a step up unless it has begun, then looks; prints what ``parse_look`` reads.
+
+    The step's directory is the arbiter between a start and this, both under the guard lock: whoever makes it first
+    is right. Where a prepared step lost its runner, the tombstone goes into the directory that is there.
+    """
+    return f"""\
+{_preamble(paths)}
+set -e
+mkdir -p "$steps"
+chmod 755 "$state"; chmod 700 "$steps"
+exec 8>>"$state/guard.lock"
+flock 8
+{_PUT}
+if ! [ -d "$dir" ]; then
+  new="$steps/.new-"{quote(paths.step_id)}
+  rm -rf "$new"
+  mkdir "$new"
+  date +%s > "$new/forbidden"
+  sync "$new/forbidden" "$new"
+  mv -T "$new" "$dir"
+  sync "$steps"
+else
+  cd "$dir"
+  exec 9>>lock
+  if ! [ -e exit ] && ! [ -e started ] && flock -n 9; then put forbidden "$(date +%s)"; fi
+  exec 9>&-
+fi
 look
 """
 
@@ -299,6 +333,7 @@ def parse_look(output: bytes) -> Look | None:
         exit_written=words.get("exit") == "1",
         same_boot=boot == recorded,
         group_alive=words.get("alive") == "1",
+        forbidden=words.get("forbidden") == "1",
     )
     first = int(words.get("out", "0"))
     return Look(evidence, boot, recorded, _exit_code(words.get("code", "")), body[:first], body[first:])

@@ -144,12 +144,23 @@ class SimulatedSession:
         if not record.exists():
             return Progress(attach=Attach.ABSENT, boot_id=boot)
         left = json.loads(record.read_text())
+        if left.get("forbidden"):
+            return Progress(attach=Attach.FORBIDDEN, boot_id=boot)
         if left["exit"] is None:
             return Progress(attach=Attach.LOST, boot_id=boot)
         if left.get("rebooted"):
             return Progress(attach=Attach.REBOOTED, boot_id=boot)
         reply = Reply(step=step.name, exit_code=left["exit"], stderr=left["stderr"])
         return Progress(attach=Attach.ENDED, reply=reply, boot_id=boot)
+
+    async def forbid(self, step_id: str, step: Step) -> Progress:
+        """Leave a tombstone where the step has left nothing yet, then look."""
+        self.reachable()
+        record = self.fleet.folder / self.name / "steps" / f"{step_id}.json"
+        with self.fleet.locked(self.name):
+            if not record.exists():
+                _write(record, {"forbidden": True})
+        return await self.look(step_id, step)
 
     async def cancel(self, handle: Handle) -> None:
         """Do nothing: a simulated step is over as soon as it began."""

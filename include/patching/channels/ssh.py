@@ -14,6 +14,7 @@ from patching.channels.remote_job import (
     JobPaths,
     Look,
     cancel_program,
+    forbid_program,
     look_program,
     parse_look,
     start_program,
@@ -184,6 +185,11 @@ class SshSession:
     async def look(self, step_id: str, step: Step) -> Progress:
         """Say what became of a step id without starting it (ABSENT if the target never heard of it)."""
         look = await self._look(self._member(step.member), look_program(self._paths(step_id)))
+        return self._progress(look, step)
+
+    async def forbid(self, step_id: str, step: Step) -> Progress:
+        """Give a step id up on the target unless it has begun there; raises ChannelError where that is not known."""
+        look = await self._look(self._member(step.member), forbid_program(self._paths(step_id)))
         return self._progress(look, step)
 
     async def cancel(self, handle: Handle) -> None:

@@ -123,6 +123,8 @@ class ChangeJob(TargetJob):
         if not await self._has_acted():
             drift = self.driver.drift(self.planned.before, now, self.planned.patches)
             if drift is not None:
+                # Nothing is gone on with here, so no worker that slept may begin what it meant to.
+                await self.settle(session, abandon=True)
                 return drift
         try:
             await self._hooks(session, enter_steps(self._policy_hooks, self.target, self.plan.rollout))

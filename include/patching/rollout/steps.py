@@ -85,11 +85,9 @@ class StepRunner:
         site.crash("intent-written")
         handle = await self.session.start(name, step)
         site.crash("started")
-        progress = await self.session.wait(handle, step)
+        progress = await self._wait(handle, step)
         site.crash("ended")
-        if progress.attach is Attach.RUNNING:
-            progress = await self._cancel(handle, step, progress)
-        return await self._conclude(name, step, progress)
+        return await self._close(name, step, progress)
 
     async def _check_stop_switch(self, step: Step) -> None:
         if step.phase in WHEN_STOPPED:
@@ -98,28 +96,46 @@ class StepRunner:
         if reason is not None:
             raise StoppedHere(f"everything is stopped ({reason}): step {step.name} of {self.target} was not begun")
 
-    async def _cancel(self, handle: Handle, step: Step, running: Progress) -> Progress:
+    async def _wait(self, handle: Handle, step: Step) -> Progress:
+        """Wait for the end; a step over its deadline is cancelled, so that it runs beside no later one."""
+        progress = await self.session.wait(handle, step)
+        if progress.attach is not Attach.RUNNING:
+            return progress
         await self.session.cancel(handle)
         after = await self.session.look(handle.step_id, step)
-        return running if after.attach is Attach.ENDED else after
+        return progress if after.attach is Attach.ENDED else after
 
     async def settle(self, intent: Intent) -> StepEnd | None:
         """Close an open intent by its step id: look first. None when the step never began on the target.
 
         Such an intent stays open: the resumed job starts it under the same id, or gives it up with ``abandon``.
+        Raises ChannelError.
         """
         step = Step.model_validate(intent.step)
-        progress = await self.session.look(intent.step_id, step)
-        if progress.attach is Attach.RUNNING:
-            handle = await self.session.start(intent.step_id, step)
-            progress = await self.session.wait(handle, step)
+        progress = await self._to_its_end(intent.step_id, step, await self.session.look(intent.step_id, step))
         if progress.attach is Attach.ABSENT:
             return None
         return await self._conclude(intent.step_id, step, progress)
 
-    async def abandon(self, intent: Intent) -> None:
-        """Give up a step that never began on the target: its outcome is ``absent`` and nobody will start it."""
-        await self._outcome(intent.step_id, {"attach": Attach.ABSENT.value, "exit_code": None, "ok": False})
+    async def abandon(self, intent: Intent) -> StepEnd:
+        """Give up a step that never began: first on the target, so that no worker that slept can start it any more.
+
+        Where such a worker was faster, the step is settled as what it did. Raises ChannelError: then it stays open.
+        """
+        step = Step.model_validate(intent.step)
+        return await self._close(intent.step_id, step, Progress(attach=Attach.ABSENT))
+
+    async def _close(self, name: str, step: Step, progress: Progress) -> StepEnd:
+        """Write how a step ended; one that never began is forbidden on the target first."""
+        while progress.attach is Attach.ABSENT:
+            progress = await self._to_its_end(name, step, await self.session.forbid(name, step))
+            self.record.site.crash("forbidden")
+        return await self._conclude(name, step, progress)
+
+    async def _to_its_end(self, name: str, step: Step, progress: Progress) -> Progress:
+        if progress.attach is not Attach.RUNNING:
+            return progress
+        return await self._wait(await self.session.start(name, step), step)
 
     async def _conclude(self, name: str, step: Step, progress: Progress) -> StepEnd:
         end = judge_end(step, progress)

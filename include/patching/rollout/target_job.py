@@ -131,7 +131,7 @@ class TargetJob:
             if end is not None:
                 ends.append(end)
             elif abandon:
-                await runner.abandon(intent)
+                ends.append(await runner.abandon(intent))
         return ends
 
     async def resolved(self, phase: Phase, resolve: Callable[[], list[Step]]) -> list[Step]:

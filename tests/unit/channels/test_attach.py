@@ -11,13 +11,13 @@ from patching.channels.attach import ATTACH_TABLE, Evidence, Row, attach, table_
 from patching.channels.base import Attach
 
 PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "attach-table.md"
-EVERYTHING = [Evidence(*flags) for flags in product((False, True), repeat=6)]
+EVERYTHING = [Evidence(*flags) for flags in product((False, True), repeat=7)]
 
 
 def seen(**traces: bool) -> Evidence:
     """A step on the same boot with nothing else to see."""
     plain = {"directory": True, "lock_held": False, "started": False, "exit_written": False, "same_boot": True}
-    return Evidence(**{**plain, "group_alive": False, **traces})
+    return Evidence(**{**plain, "group_alive": False, "forbidden": False, **traces})
 
 
 @pytest.mark.parametrize("evidence", EVERYTHING, ids=str)
@@ -30,6 +30,7 @@ def test_every_combination_matches_exactly_one_row(evidence: Evidence) -> None:
 ROWS = {
     "no directory": (seen(directory=False), Attach.ABSENT),
     "exit written": (seen(started=True, exit_written=True), Attach.ENDED),
+    "given up": (seen(forbidden=True), Attach.FORBIDDEN),
     "prepared, then the machine went down": (seen(same_boot=False), Attach.ABSENT),
     "prepared, then its runner died": (seen(), Attach.ABSENT),
     "waits for its turn": (seen(lock_held=True), Attach.RUNNING),
@@ -51,6 +52,15 @@ def test_a_row_answers_its_case(row: Row, name: str) -> None:
 def test_a_step_has_ended_only_where_an_exit_code_was_written(evidence: Evidence) -> None:
     """A lost exit status is never success."""
     assert (attach(evidence) is Attach.ENDED) == (evidence.directory and evidence.exit_written)
+
+
+@pytest.mark.parametrize("evidence", EVERYTHING, ids=str)
+def test_a_tombstone_is_never_absent_and_hides_no_step_that_began(evidence: Evidence) -> None:
+    """F8: a forbidden step may not be started, and what a step did counts whatever was left beside it."""
+    if evidence.directory and evidence.forbidden:
+        assert attach(evidence) is not Attach.ABSENT
+    if evidence.directory and (evidence.started or evidence.exit_written):
+        assert attach(evidence) is not Attach.FORBIDDEN
 
 
 @pytest.mark.parametrize("evidence", EVERYTHING, ids=str)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from patching.channels.remote_job import (
     JobPaths,
     cancel_program,
+    forbid_program,
     framed,
     look_program,
     parse_look,
@@ -34,6 +35,7 @@ def test_programs_are_valid_shell_whatever_they_are_given(state: str, payload: s
     paths = JobPaths("step-1", state)
     programs = (
         start_program(paths, payload, run_as=user), look_program(paths), wait_program(paths, 1), cancel_program(paths),
+        forbid_program(paths),
     )  # fmt: skip
     for program in programs:
         ran = subprocess.run(["/bin/sh", "-n"], input=framed(program).encode(), capture_output=True, check=False)

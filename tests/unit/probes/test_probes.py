@@ -233,6 +233,9 @@ class Replying:
     async def look(self, step_id: str, step: Step) -> Progress:
         raise AssertionError("a probe starts nothing")
 
+    async def forbid(self, step_id: str, step: Step) -> Progress:
+        raise AssertionError("a probe starts nothing")
+
     async def cancel(self, handle: Handle) -> None:
         raise AssertionError("a probe starts nothing")
 
