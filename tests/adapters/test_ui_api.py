@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from patching.errors import LedgerUnavailable
+from patching.ledger.base import Busy, Claim, Lease
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.ledger.store import SqlLedger
 from patching_airflow.ui.app import create_app
@@ -80,6 +81,7 @@ def address(route: APIRoute, rollout: str = ROLLOUT) -> str:
 
 def test_every_route_of_the_api_is_walked(app: FastAPI) -> None:
     assert {route.path for route in api_routes(app)} == {
+        "/api/leases",
         "/api/rollouts",
         "/api/rollouts/{rollout}",
         "/api/rollouts/{rollout}/plan",
@@ -100,11 +102,29 @@ def test_anonymous_learns_nothing_about_what_exists(app: FastAPI) -> None:
 
 
 def test_reader_of_another_dag_is_refused_with_403(app: FastAPI) -> None:
-    guarded = [route for route in api_routes(app) if route.path != "/api/rollouts"]
+    guarded = [route for route in api_routes(app) if route.path not in ("/api/rollouts", "/api/leases")]
     for route in guarded:
         answer = client(app, "bob").get(address(route))
         assert answer.status_code == 403, route.path
         assert "web-01" not in answer.text
+
+
+def test_leases_name_only_rollouts_that_the_user_may_read(app: FastAPI, ledger: SqlLedger) -> None:
+    claim = Claim(kind="domain", name="web az=a", limit=1)
+    lease = ledger.acquire("w1", ROLLOUT, "web-01", [claim], ttl=600)
+    assert isinstance(lease, Lease)
+    assert isinstance(ledger.acquire("w1", "shopfront-20261124-220000-1", "shop-01", [claim], ttl=600), Busy)
+    try:
+        own = client(app, "alice").get("/api/leases").json()
+        assert [(item["target"], item["owner"]) for item in own["held"]] == [("web-01", "w1")]
+        assert own["waiting"] == []
+        other = client(app, "bob").get("/api/leases")
+        assert other.json()["held"] == []
+        assert "web-01" not in other.text
+        assert [item["target"] for item in other.json()["waiting"]] == ["shop-01"]
+        assert "a rollout that you may not read" in other.json()["waiting"][0]["sentence"]
+    finally:
+        ledger.release(lease)
 
 
 def test_reader_of_the_dag_reads_everything(app: FastAPI) -> None:

@@ -33,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "plan": Command("patching.cli.plan:plan", "Show what a policy would do now, and why; changes nothing."),
     "run": Command("patching.cli.run:run", "Start a rollout of a policy through Airflow."),
     "status": Command("patching.cli.status:status", "Show open rollouts and what each one waits for."),
+    "leases": Command("patching.cli.leases:leases", "Show who holds what since when, and who waits for whom."),
     "hold": Command("patching.cli.control:hold", "Hold a rollout: nothing new starts."),
     "resume": Command("patching.cli.control:resume", "Let a held rollout go on where it stopped."),
     "promote": Command("patching.cli.control:promote", "Promote the wave that a verdict holds, in your name."),

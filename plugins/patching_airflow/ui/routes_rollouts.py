@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response,
 
 from patching.ledger.base import RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind
+from patching.report.lease_view import lease_view
 from patching.report.rollout_report import make_report
 from patching.report.rollout_view import VIEW_KINDS, overview_line, rollout_view, run_without_rollout
 from patching.report.target_view import target_view
@@ -82,6 +83,19 @@ class Reader:
             stopped=ledger.stopped(),
         )
 
+    def leases(self, request: Request, user: Any) -> dict[str, JsonValue]:
+        """Make the document of who holds what and who waits for whom; of rollouts that the user may read."""
+        ledger = self.access.ledger
+        may: dict[str, bool] = {}
+
+        def readable(rollout: str) -> bool:
+            if rollout not in may:
+                row = ledger.rollout(rollout)
+                may[rollout] = row is not None and self.guard.may(request, user, dags_of(row), Access.ROLLOUT)
+            return may[rollout]
+
+        return lease_view(ledger.leases(), ledger.waiters(), ledger.held_since(), ledger.now(), readable=readable)
+
     def of_run(self, request: Request, user: Any, dag_id: str, run_id: str) -> dict[str, JsonValue]:
         """Make the page's document of a DAG run; without a rollout it has the sentence that says why."""
         self.guard.authorise(request, user, dag_id, Access.ROLLOUT)
@@ -120,6 +134,10 @@ def _add_lists(router: APIRouter, guard: Guard, reader: Reader) -> None:
         lines = [overview_line(row, ledger.targets(row.id)) for row in rows]
         document = {"schema_version": 1, "as_of": ledger.now().isoformat(), "stop_switch": ledger.stopped()}
         return answer(request, {**document, "rollouts": lines})
+
+    @router.get("/leases")
+    def leases(request: Request, user: User) -> Response:
+        return answer(request, reader.leases(request, user))
 
     @router.get("/run/{dag_id}/{run_id:path}")
     def run(request: Request, user: User, dag_id: str, run_id: str) -> Response:
