@@ -144,6 +144,13 @@ class Beat(Value):
     beats: int
 
 
+class PastJob(Value):
+    """One change job that ended well: how many seconds it took, and whether the target rebooted."""
+
+    seconds: float
+    rebooted: bool = False
+
+
 class Problem(Value):
     """One thing that is wrong with a chain."""
 
@@ -274,6 +281,10 @@ class Ledger(Protocol):
 
     def outcomes(self, rollout: str) -> list[OutcomeCount]:
         """Count a rollout's targets by wave, outcome and signature: as cheap for thousands as for ten."""
+        ...
+
+    def past_jobs(self, policy: str, *, limit: int = 500) -> list[PastJob]:
+        """List the latest change jobs of a policy that ended well, in all its rollouts."""
         ...
 
     def holding(self, target: str, *, other_than: str | None = None) -> list[TargetRow]:

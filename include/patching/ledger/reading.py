@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from patching.change import Outcome, TargetState
 from patching.ledger import schema
-from patching.ledger.base import Intent, OutcomeCount, Quarantine, RolloutRow, TargetRow
+from patching.ledger.base import Intent, OutcomeCount, PastJob, Quarantine, RolloutRow, TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.ledger.recorder import entry_from
 from patching.rollout.states import FINAL
@@ -84,6 +84,29 @@ def outcome_counts(connection: sa.Connection, rollout: str) -> list[OutcomeCount
     group = (TARGET.wave, TARGET.outcome, TARGET.signature)
     query = sa.select(*group, sa.func.count().label("targets")).where(TARGET.rollout == rollout).group_by(*group)
     return [OutcomeCount.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def past_jobs(connection: sa.Connection, policy: str, limit: int) -> list[PastJob]:
+    """List how long the latest applied targets of a policy took, the latest first."""
+    restarts = sa.select(INTENT.step_id).where(
+        INTENT.rollout == TARGET.rollout, INTENT.target == TARGET.target, INTENT.step.contains('"expects_reboot":true')
+    )
+    query = (
+        sa.select(TARGET.began_at, TARGET.ended_at, restarts.exists().label("rebooted"))
+        .join(schema.rollout, ROLLOUT.id == TARGET.rollout)
+        .where(ROLLOUT.policy == policy, TARGET.outcome == Outcome.APPLIED.value)
+        .where(TARGET.began_at.is_not(None), TARGET.ended_at.is_not(None))
+        .order_by(TARGET.ended_at.desc())
+        .limit(limit)
+    )
+    return [
+        PastJob(seconds=_lasted(row.began_at, row.ended_at), rebooted=bool(row.rebooted))
+        for row in connection.execute(query)
+    ]
+
+
+def _lasted(began: str, ended: str) -> float:
+    return max((datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds(), 0.0)
 
 
 def holding(connection: sa.Connection, target: str, other_than: str | None) -> list[TargetRow]:

@@ -24,6 +24,7 @@ from patching.ledger.base import (
     Lease,
     LedgerTransaction,
     OutcomeCount,
+    PastJob,
     Problem,
     Quarantine,
     RolloutRow,
@@ -270,6 +271,11 @@ class SqlLedger:
         """Count a rollout's targets by wave, outcome and signature."""
         with self._database.reading() as connection:
             return reading.outcome_counts(connection, rollout)
+
+    def past_jobs(self, policy: str, *, limit: int = 500) -> list[PastJob]:
+        """List the latest change jobs of a policy that ended well, in all its rollouts."""
+        with self._database.reading() as connection:
+            return reading.past_jobs(connection, policy, limit)
 
     def holding(self, target: str, *, other_than: str | None = None) -> list[TargetRow]:
         """List the rows of a target in open rollouts where it has begun and not ended."""
