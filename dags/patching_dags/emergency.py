@@ -31,8 +31,10 @@ def build_emergency() -> DAG:
         params={
             "policy": Param(type="string", minLength=1, title="Policy", description_md="Name of the policy."),
             "reason": Param(type="string", minLength=5, maxLength=500, title="Reason"),
-            "targets": Param([], type="array", items={"type": "string"}, title="Only these targets"),
-            "advisory_ids": Param([], type="array", items={"type": "string"}, title="Only these advisories"),
+            "targets": Param(None, type=["array", "null"], items={"type": "string"}, title="Only these targets"),
+            "advisory_ids": Param(
+                None, type=["array", "null"], items={"type": "string"}, title="Only these advisories"
+            ),
             "mode": Param("apply", type="string", enum=["apply", "plan"], title="Mode"),
         },
     ) as dag:

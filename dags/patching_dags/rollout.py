@@ -85,16 +85,21 @@ def shards_of(max_targets: int) -> int:
 
 
 def policy_params(mode: str) -> dict[str, Param]:
-    """Make the trigger form; what it asks can only tighten the policy."""
+    """Make the trigger form; what it asks can only tighten the policy.
+
+    What may stay empty must allow null: Airflow's form takes any other empty field as missing, and cannot be sent.
+    """
     modes = ["apply", "plan"] if mode == "apply" else ["plan"]
     return {
         "mode": Param(
             modes[0], type="string", enum=modes, title="Mode", description_md="`plan` changes nothing; `apply` goes on."
         ),
-        "reason": Param("", type="string", maxLength=500, title="Reason", description_md="Kept in the ledger."),
+        "reason": Param(
+            None, type=["string", "null"], maxLength=500, title="Reason", description_md="Kept in the ledger."
+        ),
         "limit_to": Param(
-            [],
-            type="array",
+            None,
+            type=["array", "null"],
             items={"type": "string"},
             title="Only these targets",
             description_md="Names from the inventory, one a line; empty means all that the policy selects.",

@@ -26,10 +26,14 @@ expect = playwright.expect
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 IMAGES = Path(__file__).parents[2] / "docs/images"
 DAG = "patch__web-os-security"
+DAGS = Path(__file__).parents[2] / "dags"
 SMALL_DAG = f"""
+import sys
+sys.path.insert(0, {str(DAGS)!r})
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowFailException
-with DAG("{DAG}", schedule=None, is_paused_upon_creation=False, tags=["patching"]):
+from patching_dags.rollout import policy_params
+with DAG("{DAG}", schedule=None, is_paused_upon_creation=False, tags=["patching"], params=policy_params("apply")):
     @task
     def report():
         raise AirflowFailException("held")
@@ -136,6 +140,27 @@ def test_run_page_has_a_patching_tab_that_shows_the_held_wave(airflow: LocalAirf
         frame.locator(".panel .close").click()
         page.goto(f"{airflow.url}/plugin/patching_overview")
         expect(page.frame_locator("iframe").locator(".rollout-line")).to_have_count(1, timeout=30000)
+        browser.close()
+
+
+def test_trigger_form_can_be_sent_as_it_opens(airflow: LocalAirflow, run_path: str) -> None:
+    """U1: everything in the form may stay as it is; a field that Airflow takes as missing would block the button."""
+    dag, _run = run_path.split("/")
+    with playwright.sync_playwright() as started:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        page = browser.new_page(viewport={"width": 1440, "height": 1400})
+        log_in(page, airflow)
+        page.goto(f"{airflow.url}/dags/{dag}")
+        page.get_by_role("button", name="Trigger").first.click()
+        form = page.get_by_role("dialog")
+        expect(form.get_by_text("Only these targets")).to_be_visible(timeout=30000)
+        if os.environ.get("PATCHING_UPDATE_IMAGES"):
+            page.screenshot(path=str(IMAGES / "trigger-form.png"))
+        send = form.get_by_role("button", name="Trigger")
+        expect(send).to_be_enabled(timeout=15000)
+        send.click()
+        expect(form).to_be_hidden(timeout=30000)
         browser.close()
 
 
