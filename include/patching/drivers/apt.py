@@ -20,8 +20,9 @@ from patching.drivers.apt_change import (
 )
 from patching.drivers.apt_kernel import is_kernel
 from patching.drivers.apt_options import AptOptions
-from patching.drivers.apt_probe import parse_snapshot, probe_steps
+from patching.drivers.apt_probe import probe_steps
 from patching.drivers.apt_shell import deb_name
+from patching.drivers.apt_snapshot import parse_snapshot
 from patching.drivers.apt_text import bare
 from patching.drivers.apt_undo import half_way, listed
 from patching.target import Snapshot, Target

@@ -8,7 +8,7 @@ from patching.change import JobResult, Outcome, Patch, Phase, Step, Undo
 from patching.drivers.apt_change import act, hand_back_script, old_of, restart_stale, transaction_script
 from patching.drivers.apt_kernel import is_kernel
 from patching.drivers.apt_options import AptOptions
-from patching.drivers.apt_probe import NOT_OURS_TO_RESTART, ONLY_BY_REBOOT
+from patching.drivers.apt_snapshot import NOT_OURS_TO_RESTART, ONLY_BY_REBOOT
 from patching.drivers.apt_text import bare
 from patching.target import Snapshot
 

@@ -7,7 +7,7 @@ import pytest
 from patching.change import Patch, Reply, StepKind
 from patching.drivers.apt import AptDriver
 from patching.drivers.apt_kernel import kernel_reasons
-from patching.drivers.apt_probe import STATE
+from patching.drivers.apt_reading import STATE
 from patching.drivers.apt_text import (
     bare,
     component_names,
