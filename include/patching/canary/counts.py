@@ -60,6 +60,20 @@ Comparison = Callable[[Measurements, Compare, float], "Finding | str"]
 
 def against_control(measured: Measurements, compare: Compare, level: float) -> Finding | str:
     """Compare with the targets that are not changed yet, in the same looks, relative to both sides before."""
+    pair = beside_control(measured, compare, level)
+    if isinstance(pair, str):
+        return pair
+    last, evidence = pair.last(), pair.evidence()
+    ends = pair.treated.ends[pair.looks]
+    course = Course(evidence, ends, *ratio_limits(last, level), _tail(last, compare))
+    number = len(pair.control.targets)
+    label = f"{number} unchanged target{'s' if number > 1 else ''}"
+    sides = counts(pair.treated), counts(pair.control)
+    return _finding("control", CONTROL_TEST, label, sides, compare, level, course, pair.known, drift=pair.drift)
+
+
+def beside_control(measured: Measurements, compare: Compare, level: float) -> Beside | str:
+    """Freeze everything that the comparison with the control needs, or say why it cannot be made."""
     treated, control = measured.canary.with_data(), measured.control.with_data()
     lacking = _lacking(counts(control), compare, "the control")
     if lacking:
@@ -73,14 +87,8 @@ def against_control(measured: Measurements, compare: Compare, level: float) -> F
     if unlike:
         return unlike
     drift = _drift(treated, control, *before)
-    delta, wide = log1p(tolerance(compare)), drift if abs(drift) > DRIFT else 0.0
-    pair = Beside(treated, control, known, delta, compare.direction, first, wide)
-    last = pair.last()
-    course = Course(pair.evidence(), treated.ends[pair.looks], *ratio_limits(last, level), _tail(last, compare))
-    label = f"{len(control.targets)} unchanged target{'s' if len(control.targets) > 1 else ''}"
-    return _finding(
-        "control", CONTROL_TEST, label, (counts(treated), counts(control)), compare, level, course, known, drift=wide
-    )
+    wide = drift if abs(drift) > DRIFT else 0.0
+    return Beside(treated, control, known, log1p(tolerance(compare)), compare.direction, first, wide)
 
 
 def _tail(sides: Sides, compare: Compare) -> float:
@@ -124,22 +132,26 @@ def _drift(treated: Panel, control: Panel, before: Panel, control_before: Panel)
 def against_before(measured: Measurements, compare: Compare, level: float) -> Finding | str:
     """Compare the treated targets with themselves before the change."""
     treated = measured.canary.with_data()
-    before = measured.before.of(treated.targets)
-    lacking = _lacking(counts(before), compare, "the time before")
+    before = counts(measured.before.of(treated.targets))
+    lacking = _lacking(before, compare, "the time before")
     if lacking:
         return lacking
     if not treated.targets:
         return "the treated targets had no requests"
-    first = measured.first_look
+    course = past_course(measured, compare, level)
+    return _finding("before", PAST_TEST, "the time before", (counts(treated), before), compare, level, course)
+
+
+def past_course(measured: Measurements, compare: Compare, level: float) -> Course:
+    """Follow the treated targets against their own time before; time moves all alike, so more hosts help nothing."""
+    treated = measured.canary.with_data()
+    before, first = measured.before.of(treated.targets), measured.first_look
     windows = before.windows(first)
     moved, known = over_time(windows)
-    # Time moves all hosts together, so more hosts do not make it smaller.
     moving = moved**2 * (1 + 1 / windows.looks) if known else 0.0
     failed, asked = before.totals()
     past = (failed + 1) / asked, 1 / (failed + 1) + max(moving, 2 * LEAST**2)
-    course = _against_past(treated, past, log1p(tolerance(compare)), compare, level, first)
-    sides = counts(treated), counts(before)
-    return _finding("before", PAST_TEST, "the time before", sides, compare, level, course)
+    return _against_past(treated, past, log1p(tolerance(compare)), compare, level, first)
 
 
 def against_threshold(measured: Measurements, compare: Compare, level: float) -> Finding | str:
