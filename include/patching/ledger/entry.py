@@ -16,6 +16,7 @@ gate                   wave, gate, open (bool), reason
 waits                  sentence → ``waits_for`` of the rollout, or of ``target`` where one is named
                        (a pending target is ``waiting`` as long as the sentence is not empty)
 wave_started           wave, targets, control
+joined_late            reason: entry.target joined the inventory after planning and waits for the next plan
 target_began           wave, run → target ``running``
 steps_resolved         phase, generation, steps [Step]
 intent                 step (Step), generation; entry.step = step id → an open intent
@@ -36,6 +37,8 @@ superseded_targets     targets, by → those not begun get outcome ``superseded`
 emergency              what it passed and who asked
 lease_*                lease, owner, epoch, claims, expires_at, from → the leases (written by acquire, release)
 offers_seen            in chain ``control``: data (digest of {name=version: first seen}), new (how many); for ``minAge``
+exploited_list         in chain ``control``: data (digest of the sorted ids), released, version, added
+emergency_suggested    in chain ``control``: policy, rollout, advisories, targets, sentence, released
 stop_switch            on (bool), reason, in chain ``control`` → the stop switch
 incident_*             in chain ``control``: id, rollout, policy, cause, targets, runbook (opened); id, rollout,
                        evidence (digest, of entry.target); id, reason (released): see ``rollout.incidents``
@@ -72,6 +75,7 @@ class EntryKind(StrEnum):
     GATE = "gate"
     WAITS = "waits"
     WAVE_STARTED = "wave_started"
+    JOINED_LATE = "joined_late"
     TARGET_BEGAN = "target_began"
     STEPS_RESOLVED = "steps_resolved"
     INTENT = "intent"
@@ -91,6 +95,8 @@ class EntryKind(StrEnum):
     LEASE_TAKEN_OVER = "lease_taken_over"
     LEASE_ENDED = "lease_ended"
     OFFERS_SEEN = "offers_seen"
+    EXPLOITED_LIST = "exploited_list"
+    EMERGENCY_SUGGESTED = "emergency_suggested"
     STOP_SWITCH = "stop_switch"
     ABORTED_NOW = "aborted_now"
     INCIDENT_OPENED = "incident_opened"

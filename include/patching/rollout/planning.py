@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from patching.advisory import Advisory, Finding
+from patching.assess.exploitation import marked
 from patching.assess.matching import match, unmatched
 from patching.assess.priority import prioritise
 from patching.change import Patch, Refusal
@@ -21,8 +22,10 @@ from patching.plan.selection import unavailable
 from patching.policy import Policy
 from patching.rollout.answers import Request
 from patching.rollout.emergency import record_emergency, supersede_overlap
+from patching.rollout.exploited import listed
 from patching.rollout.first_seen import first_seen, offered
 from patching.rollout.probing import probe_fleet
+from patching.rollout.quarantine import why_left_out
 from patching.rollout.record import frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
@@ -123,7 +126,8 @@ class Planning:
                     "was planned; give spec.patches.advisories a feed, or run it without advisory ids"
                 )
             return {}
-        found = {item.id: item for item in read_advisories(self.site.policies_dir / place)}
+        read = read_advisories(self.site.policies_dir / place)
+        found = {item.id: item for item in marked(read, listed(self.site.ledger))}
         unknown = [name for name in asked if not any(name in (item.id, *item.aliases) for item in found.values())]
         if unknown:
             raise PlanError(f"unknown advisories {', '.join(unknown)}: the feed {place} does not have them")
@@ -134,7 +138,7 @@ class Planning:
         left = unavailable(
             self.targets,
             self.snapshots,
-            quarantined={item.target: item.reason for item in self.site.ledger.quarantines(now=self.now)},
+            quarantined={item.target: why_left_out(item) for item in self.site.ledger.quarantines(now=self.now)},
             busy=self._busy(),
         )
         self.exclusions += left.values()

@@ -10,13 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from patching.advisory import Advisory, AffectedRange
+from patching.assess.exploitation import marked
 from patching.errors import AdvisoryError
+from patching.sources import exploited_list
 from patching.sources.cvss import base_score, severity_of
 from patching.version_order import compare, known_ecosystem
 
 WORDS = {"moderate": "medium", "important": "high", "negligible": "low", "unimportant": "low"}
 SEVERITIES = ("critical", "high", "medium", "low")
-KEV_NAME = "known_exploited_vulnerabilities.json"
 LONGEST_SUMMARY = 200
 
 
@@ -31,14 +32,13 @@ def read_advisories(path: Path) -> tuple[Advisory, ...]:
             f"there are no advisories at {path}: put OSV records there, or correct spec.patches.advisories"
         )
     folder = path if path.is_dir() else path.parent
-    files = [file for file in _files(path) if file.name != KEV_NAME]
-    exploited = {name for file in sorted(folder.glob(f"**/{KEV_NAME}")) for name in _exploited(file)}
+    files = [file for file in _files(path) if file.name != exploited_list.FILE_NAME]
+    lists = sorted(folder.glob(f"**/{exploited_list.FILE_NAME}"))
+    exploited = frozenset(name for file in lists for name in exploited_list.read(file).ids)
     found: dict[str, Advisory] = {}
     for file in files:
         for number, record in enumerate(_records(file), 1):
-            advisory = _advisory(file, number, record)
-            if exploited.intersection((advisory.id, *advisory.aliases)):
-                advisory = advisory.model_copy(update={"exploited": True})
+            (advisory,) = marked([_advisory(file, number, record)], exploited)
             if advisory.id not in found or _later(advisory, found[advisory.id]):
                 found[advisory.id] = advisory
     return tuple(found[name] for name in sorted(found))
@@ -63,14 +63,6 @@ def _load(file: Path) -> Any:
         raise AdvisoryError(f"{file}:{error.lineno}:{error.colno}: this is no JSON: {error.msg}") from error
     except ValueError as error:
         raise AdvisoryError(f"{file} is not UTF-8: {error}") from error
-
-
-def _exploited(file: Path) -> Iterator[str]:
-    document = _load(file)
-    items = document.get("vulnerabilities") if isinstance(document, dict) else None
-    if not isinstance(items, list) or not all(isinstance(item, dict) and item.get("cveID") for item in items):
-        raise AdvisoryError(f"{file}: this is not CISA's list: it has `vulnerabilities`, each with a `cveID`")
-    yield from (str(item["cveID"]) for item in items)
 
 
 def _records(file: Path) -> Iterator[Mapping[str, Any]]:

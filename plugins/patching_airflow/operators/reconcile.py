@@ -21,10 +21,15 @@ class ReconcileOperator(RolloutOperator):
 
     def work(self, context: Any) -> list[dict[str, Any]]:
         """Do it; a paused DAG gets no run, because whoever paused it wanted it to rest."""
+        from patching.rollout.exploited import refresh_exploited
         from patching.rollout.reconcile import reconcile
 
-        found = asyncio.run(reconcile(self.site(context)))
-        context["ti"].xcom_push(key="sentences", value=list(found.sentences))
+        site = self.site(context)
+        found = asyncio.run(reconcile(site))
+        news = asyncio.run(refresh_exploited(site))
+        for sentence in news:
+            self.log.warning(sentence)
+        context["ti"].xcom_push(key="sentences", value=[*found.sentences, *news])
         self.log.info("%d done, %d runs to trigger", len(found.sentences), len(found.go_on))
         return [
             {
