@@ -195,6 +195,31 @@ MEANINGS = {
         "rollout: {stopWhen: {sequential: {acceptable: 1%, unacceptable: 5%}}}",
     ),
     "zero-timeout": Example("A time limit is zero.", "reboot: {timeout: 0s}", "reboot: {timeout: 15m}"),
+    "hook-kind": Example(
+        "A hook needs exactly one kind.",
+        "hooks: [{connection: lb_prod}]",
+        "hooks: [{drain: haproxy, connection: lb_prod}]",
+    ),
+    "hook-key": Example(
+        "A key belongs to another kind of hook.",
+        'hooks: [{drain: haproxy, connection: lb_prod, matchers: {instance: "{name}"}}]',
+        "hooks: [{drain: haproxy, connection: lb_prod, backend: shop}]",
+    ),
+    "hook-connection": Example(
+        "A hook lacks the connection of its service, or has one that nothing uses.",
+        "hooks: [{drain: haproxy}]",
+        "hooks: [{drain: haproxy, connection: lb_prod}]",
+    ),
+    "hook-target": Example(
+        "A hook would do the same thing for every target.",
+        "hooks: [{silence: alertmanager, connection: alerts, matchers: {job: shop}}]",
+        'hooks: [{silence: alertmanager, connection: alerts, matchers: {instance: "{address}:9100"}}]',
+    ),
+    "hook-url": Example(
+        "A request needs a path with a connection, or a whole URL without one.",
+        "hooks: [{http: {name: tell, enter: {url: /changes}}}]",
+        "hooks: [{http: {name: tell, enter: {url: /changes}}, connection: change_board}]",
+    ),
     "approval-required": Example(
         "More people must approve than there are, or nobody although approvers are given.",
         "approval: {required: 0, approvers: [alice]}",

@@ -1,8 +1,7 @@
-"""Rules about waves, budgets, reboots and hooks: a canary first, growing sizes, everything at the end."""
+"""Rules about waves, budgets and reboots: a canary first, growing sizes, everything at the end."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from patching.policy import RolloutRules, SequentialTest, Spec, WaveRule
@@ -14,7 +13,7 @@ _HERE = ("spec", "rollout")
 
 
 def breaches(spec: Spec) -> Iterator[Wrong]:
-    """Check waves, the number unavailable at once, budgets, timeouts and hook names."""
+    """Check waves, the number unavailable at once, budgets and timeouts."""
     rollout = spec.rollout
     yield from _unavailable(rollout)
     yield from _shape(rollout.waves)
@@ -25,13 +24,6 @@ def breaches(spec: Spec) -> Iterator[Wrong]:
     if spec.on_failure.quarantine and spec.on_failure.quarantine_for <= 0:
         message = "a quarantine of no time is none; write for example 14d, or quarantine: false"
         yield Wrong(("spec", "onFailure", "quarantineFor"), message, "zero-timeout")
-    names = Counter(hook.command.name for hook in spec.hooks)
-    for index, hook in enumerate(spec.hooks):
-        at = ("spec", "hooks", index, "command")
-        if names[hook.command.name] > 1:
-            yield Wrong((*at, "name"), f'two hooks are called "{hook.command.name}"', "duplicate-name")
-        if hook.command.timeout <= 0:
-            yield Wrong((*at, "timeout"), "a hook needs time; write for example 5m", "zero-timeout")
 
 
 def _unavailable(rollout: RolloutRules) -> Iterator[Wrong]:

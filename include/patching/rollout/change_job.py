@@ -9,13 +9,12 @@ from datetime import timedelta
 from patching.change import JobResult, Outcome, Phase, Step, TargetState
 from patching.channels.base import Session
 from patching.errors import ChannelError, TargetOffline
-from patching.hooks.command import enter_steps, leave_steps
 from patching.ledger.base import Busy, Claim, Intent
 from patching.ledger.entry import EntryKind
 from patching.plan.capacity import reboot_claims, target_claims
-from patching.policy import CommandHook
 from patching.probes.checks import run_probes
 from patching.rollout.abort_now import AbortedNow
+from patching.rollout.hooking import HookRun, only_prepared
 from patching.rollout.steps import StepEnd, StoppedHere
 from patching.rollout.target_job import JobFailed, TargetJob
 from patching.target import Snapshot
@@ -85,6 +84,7 @@ class ChangeJob(TargetJob):
         except ChannelError as error:
             return await self._unreachable(error)
         finally:
+            await self.services.close()
             await session.close()
 
     def _aborted(self) -> JobResult:
@@ -97,7 +97,7 @@ class ChangeJob(TargetJob):
         An entering hook counts as begun: a host that it took out of service must be gone on with, not left behind.
         """
         intents = await self._since_undo()
-        if all(not item.open and item.step["phase"] == Phase.PREPARE for item in intents):
+        if all(not item.open and item.step["phase"] in (Phase.PREPARE, Phase.LEAVE) for item in intents):
             return JobResult(outcome=Outcome.OFFLINE, reason=str(error), signature="offline")
         reason = f"the connection was lost after the change had begun, and what became of it is not known: {error}"
         return JobResult(outcome=Outcome.UNKNOWN, reason=reason, signature="unknown")
@@ -117,6 +117,10 @@ class ChangeJob(TargetJob):
         if self.was_unknown:
             await self.raise_generation("its unknown step is settled by its id; going on from what a probe finds")
             self.was_unknown = False
+        hooks = HookRun(self, session)
+        kept = await hooks.kept()
+        if kept is not None:
+            return await self._leave(hooks, kept)
         self.unchanged = not await self._has_acted()
         now = await self.probe(session)
         before = await self._before(now)
@@ -125,24 +129,29 @@ class ChangeJob(TargetJob):
             if drift is not None:
                 # Nothing is gone on with here, so no worker that slept may begin what it meant to.
                 await self.settle(session, abandon=True)
-                return drift
-        try:
-            await self._hooks(session, enter_steps(self._policy_hooks, self.target, self.plan.rollout))
-            result = await self._verify(session, before, await self._converge(session, before, now))
-        except JobFailed as ended:
-            result = ended.result
-        except AbortedNow:
-            result = self._aborted()
-        return await self._leave(session, result)
+                return await self._leave(hooks, drift)
+        result = await self._entered(hooks, session, before, now)
+        await hooks.keep(result)
+        return await self._leave(hooks, result)
 
-    async def _leave(self, session: Session, result: JobResult) -> JobResult:
-        """Run the leaving side of every hook, whatever happened; its failure spoils a success, hides no failure."""
-        steps = leave_steps(self._policy_hooks, self.target, self.plan.rollout, result.outcome)
+    async def _entered(self, hooks: HookRun, session: Session, before: Snapshot, now: Snapshot) -> JobResult:
+        """Enter the hooks and carry the change out; one that is stopped before it changed anything leaves them."""
         try:
-            await self._hooks(session, steps)
+            await hooks.enter()
+            return await self._verify(session, before, await self._converge(session, before, now))
         except JobFailed as ended:
-            return ended.result if result.outcome is Outcome.APPLIED else result
-        return result
+            return ended.result
+        except AbortedNow:
+            return self._aborted()
+        except StoppedHere:
+            if only_prepared(await self._phases_begun()):
+                await hooks.leave(Outcome.SKIPPED)
+            raise
+
+    async def _leave(self, hooks: HookRun, result: JobResult) -> JobResult:
+        """Leave every hook that stands, whatever happened; its failure spoils a success, hides no failure."""
+        bad = await hooks.leave(result.outcome)
+        return bad.result if bad is not None and result.outcome is Outcome.APPLIED else result
 
     async def _before(self, now: Snapshot) -> Snapshot:
         """Give the state that this job found when it first began; a resumed job uses the same one."""
@@ -174,7 +183,7 @@ class ChangeJob(TargetJob):
 
     async def _release_if_untouched(self) -> None:
         """Free the capacity of a stopped job that has only downloaded; a target in mid-change keeps its own."""
-        if all(phase is Phase.PREPARE for phase in await self._phases_begun()):
+        if only_prepared(await self._phases_begun()):
             await self.release()
 
     async def _converge(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
@@ -271,14 +280,3 @@ class ChangeJob(TargetJob):
                 raise failed(reason, f"probe:{found.check}")
         return result
 
-    @property
-    def _policy_hooks(self) -> tuple[CommandHook, ...]:
-        return tuple(hook.command for hook in self.plan.policy.spec.hooks)
-
-    async def _hooks(self, session: Session, steps: Sequence[tuple[CommandHook, Step]]) -> None:
-        """Run hook steps in order; raises JobFailed for a hook that must not fail."""
-        runner = self.runner(session)
-        for hook, step in steps:
-            end = await runner.run(step, self.generation)
-            if not end.ok and hook.on_error == "fail":
-                raise failed(f'hook "{hook.name}" failed: {end.detail}', f"hook:{hook.name}")

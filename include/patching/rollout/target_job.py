@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from patching.change import JobResult, Outcome, Patch, Phase, Step, TargetState, step_id
 from patching.channels.base import Channel, Session
+from patching.channels.service import SERVICES, ServiceSession
 from patching.drivers.base import PatchDriver
 from patching.errors import FenceLost, LedgerUnavailable
 from patching.ledger.base import Busy, Claim, Fence, Lease, TargetRow
@@ -43,6 +44,7 @@ class TargetJob:
         self.channel = channel
         self.driver = driver
         self.lease: Lease | None = None
+        self.services = ServiceSession(record.site.connections, record.site.clock, planned.target.name)
         self.generation = row.generation
         self.was_unknown = row.outcome is Outcome.UNKNOWN
         self.begins = row.state in (TargetState.PENDING, TargetState.WAITING)
@@ -116,17 +118,21 @@ class TargetJob:
         """Make the step runner for the open session, under the current lease."""
         return StepRunner(self.record, session, self.name, self.fence)
 
+    def session_for(self, step: Step, session: Session) -> Session:
+        """Give the session that runs a step: a hook's service, or the open one of the target."""
+        return self.services if step.channel in SERVICES else session
+
     async def open(self) -> Session:
         """Open the one session of this job; raises ChannelError."""
         return await self.channel.open(self.target)
 
     async def settle(self, session: Session, *, abandon: bool) -> list[StepEnd]:
         """Settle every open intent of this target in this rollout by its id, before anything else is decided."""
-        runner = self.runner(session)
         ends = []
         for intent in await self.record.call(
             self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=True
         ):
+            runner = self.runner(self.session_for(Step.model_validate(intent.step), session))
             end = await runner.settle(intent)
             if end is not None:
                 ends.append(end)

@@ -10,6 +10,7 @@ from patching.errors import ChannelError
 from patching.ledger.base import Busy
 from patching.plan.capacity import target_claims
 from patching.probes.checks import run_probes
+from patching.rollout.hooking import HookRun
 from patching.rollout.target_job import TargetJob
 
 ATTEMPTS = 2
@@ -41,6 +42,7 @@ class UndoJob(TargetJob):
             reason = f"the connection was lost during the undo, and what became of it is not known: {error}"
             return JobResult(outcome=Outcome.UNKNOWN, reason=reason, signature="undo:unknown")
         finally:
+            await self.services.close()
             await session.close()
 
     async def _undo(self, session: Session) -> JobResult:
@@ -57,8 +59,16 @@ class UndoJob(TargetJob):
         result = self.driver.verify_undo(await self.probe(session), patches)
         if result.outcome is not Outcome.UNDONE:
             said = f" ({bad.step.name}: {bad.detail})" if bad is not None else ""
-            return result.model_copy(update={"reason": result.reason + said})
-        return await self._checked(session, result)
+            return await self._left(session, result.model_copy(update={"reason": result.reason + said}))
+        return await self._left(session, await self._checked(session, result))
+
+    async def _left(self, session: Session, result: JobResult) -> JobResult:
+        """Leave the hooks that the change had entered and not left, or could not leave: it may have died between."""
+        failure = await HookRun(self, session).leave(result.outcome, again=True)
+        if failure is None or result.outcome is not Outcome.UNDONE:
+            return result
+        reason = f"the old versions are back, but {failure.result.reason}"
+        return JobResult(outcome=Outcome.FAILED, reason=reason, signature=f"undo:{failure.result.signature}")
 
     async def _checked(self, session: Session, result: JobResult) -> JobResult:
         for found in await run_probes(session, self.target, self.plan.policy.spec.verify):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +13,7 @@ from patching.canary.series import LOOKBACK, CounterSeries, count, points
 from patching.change import Refusal
 from patching.errors import MetricSourceUnavailable
 from patching.sources.base import Connection, Sample
+from patching.sources.endpoint import ConnectionUnusable, Endpoint, http_endpoint
 from patching.sources.promql import Matchers, series_matchers
 
 TARGETS_PER_QUERY = 200
@@ -23,39 +22,15 @@ _PROCESS_LABELS = ("job", "instance")
 ByTarget = dict[str, list[CounterSeries]]
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a Prometheus is and how to log in; its repr shows neither password nor headers."""
-
-    url: str
-    auth: tuple[str, str] | None
-    headers: Mapping[str, str]
-    verify: ssl.SSLContext | bool
-
-    def __repr__(self) -> str:
-        return f"Endpoint({self.url})"
-
-
 def endpoint(connection: Connection) -> Endpoint:
-    """Read a connection: host (may be a whole URL with a path), port, schema, login, password, extra.
+    """Read a connection (``sources.endpoint`` lists its fields).
 
-    ``extra.headers`` are sent with each request; ``extra.verify`` is false, or the path of a CA bundle.
     Raises MetricSourceUnavailable for a connection without a host or with another schema than http(s).
     """
-    host = (connection.host or "").rstrip("/")
-    if not host:
-        raise MetricSourceUnavailable(f'connection "{connection.id}" has no host: set host and port of Prometheus')
-    scheme, _, rest = host.rpartition("://")
-    scheme = scheme or connection.schema_ or "http"
-    if scheme not in ("http", "https"):
-        raise MetricSourceUnavailable(f'connection "{connection.id}" has schema "{scheme}": use http or https')
-    name, slash, path = rest.partition("/")
-    port = f":{connection.port}" if connection.port else ""
-    verify = connection.extra.get("verify", True)
-    trusted: ssl.SSLContext | bool = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
-    auth = (connection.login, connection.password or "") if connection.login else None
-    headers = {str(key): str(value) for key, value in dict(connection.extra.get("headers") or {}).items()}
-    return Endpoint(f"{scheme}://{name}{port}{slash}{path}", auth, headers, trusted)
+    try:
+        return http_endpoint(connection, "Prometheus")
+    except ConnectionUnusable as error:
+        raise MetricSourceUnavailable(str(error)) from error
 
 
 class PrometheusSource:
