@@ -8,9 +8,11 @@ from patching.change import Outcome
 from patching.ledger.base import Ledger
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan
-from patching.plan.windows import freeze_at, next_opening, open_window, sentence
+from patching.plan.fit import Fit
+from patching.plan.windows import freeze_at, next_opening, next_window, open_window, sentence
 from patching.rollout.answers import GateAnswer, GateState, Request, VerdictName
 from patching.rollout.incidents import lock_of
+from patching.rollout.late import reopened
 from patching.rollout.record import frozen_plan, request_of_run, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import FINAL, RolloutState
@@ -44,6 +46,8 @@ def gate(site: Site, rollout: str, wave: int, run_id: str) -> GateAnswer:
     if refused is not None:
         return refused
     answer = _time(plan, request, wave, site.clock(), begun=_worked_in(site, rollout, run_id))
+    if answer.state is GateState.OPEN:
+        answer = _fitting(site, plan, request, answer)
     if answer.state is GateState.OPEN:
         _open(site, plan, wave, run_id)
     elif answer.state is GateState.WAITS:
@@ -121,6 +125,40 @@ def _time(plan: Plan, request: Request, wave: int, now: datetime, *, begun: bool
     return _answer(GateState.WAITS, wave, text, again_at=min(opening, now + LONGEST_NAP))
 
 
+def _fitting(site: Site, plan: Plan, request: Request, answer: GateAnswer) -> GateAnswer:
+    """Keep a wave from beginning that would not end before its window closes."""
+    if not plan.policy.spec.schedule.windows:
+        return answer
+    wave, now = answer.wave, site.clock()
+    left = {row.target for row in site.ledger.targets(plan.rollout) if row.wave == wave and row.outcome is None}
+    fit = Fit(plan, site.ledger.past_jobs(plan.policy.name), site.concurrency)
+    said = fit.wave_too_late(wave, left, now)
+    if said is None:
+        return answer
+    following = next_window(plan.policy.spec.schedule, now)
+    if request.scheduled or following is None or _worked_in(site, plan.rollout, request.run_id):
+        return _answer(GateState.REFUSED, wave, said, shown_as="skipped")
+    return _answer(GateState.WAITS, wave, said, again_at=min(following.opens, now + LONGEST_NAP))
+
+
+def leave_for_next_window(site: Site, plan: Plan, wave: int, run_id: str, reason: str) -> None:
+    """Write down that a window ended this run's work on a wave, with what was not begun any more."""
+    rows = site.ledger.targets(plan.rollout)
+    applied = sum(row.outcome is Outcome.APPLIED for row in rows)
+    left = sum(row.outcome is None for row in rows)
+    text = f"{applied} applied, {left} carried over: {reason}"
+    body = {"wave": wave, "gate": "time", "open": False, "reason": text, "run": run_id}
+    key = f"gate-closed:{wave}:{run_id}"
+    if site.ledger.find(plan.rollout, key) is None:
+        site.ledger.append(NewEntry(chain=plan.rollout, kind=EntryKind.GATE, key=key, body=body))
+
+
+def closed_by_time(site: Site, rollout: str, wave: int, run_id: str) -> str | None:
+    """Give the sentence with which a window ended this run's work on a wave, None where none did."""
+    entry = site.ledger.find(rollout, f"gate-closed:{wave}:{run_id}")
+    return None if entry is None else str(entry.body["reason"])
+
+
 def _passes(plan: Plan) -> tuple[str, ...]:
     return tuple(plan.policy.spec.emergency.ignore) if plan.emergency else ()
 
@@ -137,7 +175,10 @@ def _open(site: Site, plan: Plan, wave: int, run_id: str) -> None:
     reason = f"open (emergency: passes {passed})" if passed else "open"
     body = {"wave": wave, "targets": targets, "control": control, "run": run_id}
     gate_body = {"wave": wave, "gate": "all", "open": True, "reason": reason}
-    if site.ledger.find(plan.rollout, f"wave-started:{wave}") is None:
+    resumed = site.ledger.find(plan.rollout, f"wave-started:{wave}") is not None
+    if again := reopened(plan.rollout, rows, wave, resumed=resumed):
+        site.ledger.append_all(again)
+    if not resumed:
         site.ledger.append_all(
             [
                 NewEntry(chain=plan.rollout, kind=EntryKind.GATE, key=f"gate:{wave}:{run_id}", body=gate_body),

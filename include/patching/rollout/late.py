@@ -1,0 +1,110 @@
+"""Late hosts: planned ones that come back are caught up with a later wave; all others are told that they wait.
+
+Nobody is forgotten: whoever is in the inventory, is selected, and is in no plan, is named with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from patching.change import Outcome
+from patching.ledger.base import TargetRow
+from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
+from patching.plan.document import Plan, PlannedTarget
+from patching.rollout.site import Site
+from patching.target import Target
+from patching.value import JsonValue, Value
+
+WAITS = "waits for the next plan"
+PASSING = {
+    "offline": "was offline when it was planned",
+    "login_refused": "refused the login when it was planned",
+    "host_key_unknown": "had an unknown host key when it was planned",
+    "host_key_changed": "had another host key when it was planned",
+    "not_seen": "was not looked at when it was planned",
+    "quarantined": "was in quarantine when it was planned",
+    "busy": "was being changed by another rollout when it was planned",
+    "domain_blocked": "could not move when it was planned",
+    "service_blocked": "could not move when it was planned",
+    "limit_blocked": "could not move when it was planned",
+}
+"""Codes of exclusions that pass by themselves: such a target is not done with, it waits."""
+
+
+class Late(Value):
+    """One target that this rollout does not take in, and the sentence that says so."""
+
+    target: str
+    sentence: str
+
+
+def joined(plan: Plan, selected: Iterable[Target]) -> list[str]:
+    """Name the selected targets that the plan has never heard of: they joined the inventory after planning."""
+    known = {item.target.name for item in plan.targets} | {item.target for item in plan.exclusions}
+    return sorted(target.name for target in selected if target.name not in known)
+
+
+def note_joined(site: Site, plan: Plan, names: Sequence[str]) -> None:
+    """Write down who joined after planning, once each."""
+    noted = {entry.target for entry in site.ledger.entries(plan.rollout, kinds=[EntryKind.JOINED_LATE])}
+    site.ledger.append_all(
+        [
+            NewEntry(
+                chain=plan.rollout,
+                kind=EntryKind.JOINED_LATE,
+                key=f"joined:{name}",
+                target=name,
+                body={"reason": f"joined after planning: {WAITS}"},
+            )
+            for name in names
+            if name not in noted
+        ]
+    )
+
+
+def late_hosts(plan: Plan | None, rows: Sequence[TargetRow], entries: Sequence[LedgerEntry]) -> list[Late]:
+    """Say who waits for the next plan: who joined late, who could not be planned, who stayed offline in the last wave.
+
+    ``entries`` are those of the rollout; other kinds than ``joined_late`` are ignored.
+    """
+    if plan is None:
+        return []
+    found = {
+        str(entry.target): f"joined after planning: {WAITS}" for entry in entries if entry.kind is EntryKind.JOINED_LATE
+    }
+    found |= {item.target: f"{PASSING[item.code]}: {WAITS}" for item in plan.exclusions if item.code in PASSING}
+    for row in rows:
+        if row.outcome is Outcome.OFFLINE:
+            last = row.wave >= max(wave.index for wave in plan.waves)
+            found[row.target] = f"is offline: {WAITS}" if last else "is offline: tried again with the next wave"
+    return [Late(target=name, sentence=f"{name} {said}") for name, said in sorted(found.items())]
+
+
+def late_view(plan: Plan | None, rows: Sequence[TargetRow], entries: Sequence[LedgerEntry]) -> list[JsonValue]:
+    """Give the late hosts as the page's document has them."""
+    return [item.model_dump(mode="json") for item in late_hosts(plan, rows, entries)]
+
+
+def reopened(rollout: str, rows: Mapping[str, TargetRow], wave: int, *, resumed: bool) -> list[NewEntry]:
+    """Make the entries that try offline targets again with a wave: those of waves before, and its own if it resumes."""
+    return [
+        NewEntry(
+            chain=rollout,
+            kind=EntryKind.GENERATION_RAISED,
+            key=f"generation:{row.target}:{row.generation + 1}",
+            target=row.target,
+            body={
+                "generation": row.generation + 1,
+                "reason": f"it was offline in wave {row.wave}: it is tried again with wave {wave}",
+                "reopen": True,
+            },
+        )
+        for row in rows.values()
+        if row.outcome is Outcome.OFFLINE and (row.wave < wave or (resumed and row.wave == wave))
+    ]
+
+
+def caught_up(plan: Plan, rows: Sequence[TargetRow], wave: int, shard: int, shards: int) -> list[PlannedTarget]:
+    """Give a shard's part of the targets of earlier waves that are open again."""
+    names = sorted(row.target for row in rows if row.wave < wave and row.outcome is None)[shard::shards]
+    return [item for item in map(plan.planned, names) if item is not None]
