@@ -284,13 +284,19 @@ class Compare(CamelValue):
 
 
 class PrometheusCheck(CamelValue):
-    """Error and request counters in Prometheus; ``$series`` stands for the matchers made from ``series``."""
+    """A metric in Prometheus; ``$series`` stands for the matchers made from ``series``.
+
+    Either counters: ``requests`` with ``errors``, or with ``good`` (then the rest is errors, as with a histogram's
+    bucket); or a gauge: an expression ``query`` with one value a target.
+    """
 
     connection: ConnectionId
     series: dict[str, str] = Field(default_factory=lambda: {"instance": "{name}"})
-    errors: str
-    requests: str
-    before: Duration = 600.0
+    errors: str | None = None
+    good: str | None = None
+    requests: str | None = None
+    query: str | None = None
+    before: Duration = 3600.0
 
 
 class HttpProbe(CamelValue):

@@ -190,8 +190,12 @@ MEANING: dict[str, dict[str, str]] = {
         "connection": "Airflow connection of the Prometheus server.",
         "series": "How a target is found in the metrics: label and value with `{name}` or `{address}`.",
         "errors": "Counter of errors; `$series` stands for the matchers.",
+        "good": "Counter of good requests instead of `errors`: the others are errors. With a histogram's bucket, "
+        '`http_request_duration_seconds_bucket{le="0.5",$series}`, those are the slow ones.',
         "requests": "Counter of requests; no request is *no data*, and no data never passes.",
-        "before": "Length of the time before the change that `before` compares with.",
+        "query": "Expression of a gauge instead, with one value for each target; it keeps the labels of `series`.",
+        "before": "Length of the time before the change: who is alike, how much hosts vary, and what `before` "
+        "compares with. Four times the soak is good.",
     },
     "Compare": {
         "against": "What patched targets are compared with: the first in the list that has the data.",

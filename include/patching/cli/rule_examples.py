@@ -266,6 +266,11 @@ MEANINGS = {
         _METRICS.format(series=_GOOD_SERIES, errors='http_requests_total{code=~"5.."}'),
         _GOOD_METRICS,
     ),
+    "check-metric": Example(
+        "A metric is two counters or one gauge.",
+        _GOOD_METRICS + "\n      query: 'queue_length{$series}'",
+        _GOOD_METRICS,
+    ),
     "same-series": Example(
         "Every target would have the same metrics.",
         _METRICS.format(series="job: shop", errors=_GOOD_ERRORS),

@@ -81,8 +81,10 @@ def _placeholders(at: _Loc, text: str) -> Iterator[Wrong]:
 
 
 def _prometheus(at: _Loc, check: PrometheusCheck) -> Iterator[Wrong]:
-    for key in ("errors", "requests"):
-        if not _SERIES.search(getattr(check, key)):
+    yield from _measured(at, check)
+    for key in ("errors", "good", "requests", "query"):
+        written = getattr(check, key)
+        if written is not None and not _SERIES.search(written):
             message = f'"{key}" has no $series, so it would measure the whole fleet; put $series between the braces'
             yield Wrong((*at, key), message, "no-series")
     for label, value in check.series.items():
@@ -92,6 +94,14 @@ def _prometheus(at: _Loc, check: PrometheusCheck) -> Iterator[Wrong]:
         yield Wrong((*at, "series"), message, "same-series", key=True)
     if check.before <= 0:
         yield Wrong((*at, "before"), '"before" has no length; write for example 10m', "zero-timeout")
+
+
+def _measured(at: _Loc, check: PrometheusCheck) -> Iterator[Wrong]:
+    given = {key for key in ("errors", "good", "requests", "query") if getattr(check, key) is not None}
+    if given not in ({"errors", "requests"}, {"good", "requests"}, {"query"}):
+        shown = ", ".join(sorted(given)) or "none of them"
+        message = f'a metric is "errors" with "requests", "good" with "requests", or "query" alone; there is {shown}'
+        yield Wrong((*at, "connection"), message, "check-metric")
 
 
 def _compare(at: _Loc, check: Check) -> Iterator[Wrong]:
@@ -105,6 +115,8 @@ def _compare(at: _Loc, check: Check) -> Iterator[Wrong]:
     if "against" in written and "threshold" in compare.against and compare.threshold is None:
         message = '"against" lists "threshold", but no threshold is given; add for example threshold: 2%'
         yield Wrong((*at, "against"), message, "check-threshold")
+    if check.prometheus is not None and check.prometheus.query is not None and compare.threshold is not None:
+        yield Wrong((*at, "threshold"), '"threshold" is a share of errors; a gauge has none', "check-threshold")
     if compare.threshold is not None and "threshold" not in compare.against:
         message = '"threshold" is given, but "against" does not list it, so it would never be used'
         yield Wrong((*at, "threshold"), message, "check-threshold")

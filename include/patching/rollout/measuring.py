@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from patching.errors import MetricSourceUnavailable
 from patching.ledger.base import TargetRow
 from patching.plan.document import Plan
-from patching.policy import Check
+from patching.policy import Check, PrometheusCheck
 from patching.rollout.site import Site
 from patching.sources.base import Sample
 from patching.target import Target
@@ -60,6 +61,24 @@ def matchers(target: Target, series: dict[str, str]) -> dict[str, str]:
     return filled
 
 
+def counters(rules: PrometheusCheck) -> tuple[str, str, bool]:
+    """Give the selectors of errors and requests, and whether the first one counts what is good.
+
+    Raises MetricSourceUnavailable for a gauge, which has none.
+    """
+    failed = rules.errors if rules.errors is not None else rules.good
+    if failed is None or rules.requests is None:
+        raise MetricSourceUnavailable("the check measures a gauge, which has no counters")
+    return failed, rules.requests, rules.errors is None
+
+
+def inverted(sample: Sample) -> Sample:
+    """Turn good requests into errors: what is not good."""
+    if sample.requests is None:
+        return sample
+    return sample.model_copy(update={"errors": max(0.0, sample.requests - (sample.errors or 0.0))})
+
+
 async def measure(
     site: Site, plan: Plan, check: Check, applied: Sequence[TargetRow], control: Sequence[str]
 ) -> Measured:
@@ -73,16 +92,19 @@ async def measure(
     source = site.metrics(rules.connection)
     patched = [row.target for row in applied]
     found = {item.target.name: matchers(item.target, rules.series) for item in plan.targets}
+    failed, asked, invert = counters(rules)
     started = max(row.ended_at for row in applied if row.ended_at is not None)
     begun = min(row.began_at for row in applied if row.began_at is not None)
     now = site.clock()
     names = [*patched, *control]
     wanted = {name: found[name] for name in names}
-    during = await source.increases(wanted, rules.errors, rules.requests, started, now)
+    during = await source.increases(wanted, failed, asked, started, now)
     earlier = begun - timedelta(seconds=rules.before)
-    before = await source.increases(wanted, rules.errors, rules.requests, earlier, begun)
+    before = await source.increases(wanted, failed, asked, earlier, begun)
     lead = begun - (now - begun)
-    points = await source.points(wanted, rules.errors, rules.requests, lead, now, SERIES_POINTS)
+    points = await source.points(wanted, failed, asked, lead, now, SERIES_POINTS)
+    if invert:
+        during, before, points = ([inverted(sample) for sample in one] for one in (during, before, points))
     ended = tuple((row.target, row.ended_at.isoformat()) for row in applied if row.ended_at is not None)
     return Measured(
         canary=tuple(sample for sample in during if sample.target in set(patched)),
