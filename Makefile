@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 STAMP := $(VENV)/.installed
 export PYTHONPATH := tests
 
-.PHONY: help install system check lint types unit test demo bench docs ui clean
+.PHONY: help install system check lint types unit test demo airflow bench docs ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -49,6 +49,9 @@ test: $(STAMP) system lint types ## Everything: linters, types, fast, adapter, D
 
 demo: $(STAMP) system ## Patch a real lab fleet through Airflow: one good update, one bad one (EXIT=1: stop by itself)
 	@$(BIN)/python -m demo $(if $(EXIT),--exit)
+
+airflow: $(STAMP) ## Start an Airflow on dags/policies, for trying (Ctrl-C stops it)
+	@$(BIN)/python -m patching_airflow.try_out
 
 bench: $(STAMP) ## Measure, as ratios against a baseline of the same run
 	@$(BIN)/python -m bench
