@@ -9,8 +9,8 @@ from datetime import timedelta
 from patching.change import JobResult, Outcome, Phase, Step, TargetState
 from patching.channels.base import Session
 from patching.errors import ChannelError, TargetOffline
-from patching.ledger.base import Busy, Claim, Intent
-from patching.ledger.entry import EntryKind
+from patching.ledger.base import Busy, Claim, Intent, LedgerTransaction
+from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.plan.capacity import reboot_claims, target_claims
 from patching.probes.checks import run_probes
 from patching.rollout.abort_now import AbortedNow
@@ -18,6 +18,7 @@ from patching.rollout.hooking import HookRun, only_prepared
 from patching.rollout.steps import StepEnd, StoppedHere
 from patching.rollout.target_job import JobFailed, TargetJob
 from patching.target import Snapshot
+from patching.value import JsonValue
 
 CONVERGE_ROUNDS = 3
 
@@ -156,15 +157,20 @@ class ChangeJob(TargetJob):
     async def _before(self, now: Snapshot) -> Snapshot:
         """Give the state that this job found when it first began; a resumed job uses the same one."""
         key = f"target-began:{self.name}"
-        found = await self.record.call(self.site.ledger.find, self.plan.rollout, key)
+        found = self.known.get(key)
         if found is not None:
             if self.begins:
                 again = f"{key}:{self.generation}"
                 await self.record.append(EntryKind.TARGET_BEGAN, again, found.body, target=self.name, fence=self.fence)
             return await self.record.snapshot(found.body["snapshot"])
-        document = await self.record.document("snapshot", now.model_dump(mode="json"))
-        body = {"wave": self.planned.wave, "snapshot": document}
-        await self.record.append(EntryKind.TARGET_BEGAN, key, body, target=self.name, fence=self.fence)
+        snapshot, fence = now.model_dump(mode="json"), self.fence
+
+        def begin(transaction: LedgerTransaction) -> LedgerEntry:
+            document = transaction.store_document("snapshot", snapshot)
+            body: dict[str, JsonValue] = {"wave": self.planned.wave, "snapshot": document}
+            return transaction.append(self.entry(EntryKind.TARGET_BEGAN, key, body), fence)
+
+        self.known[key] = await self.record.write(begin)
         return now
 
     async def _has_acted(self) -> bool:
@@ -247,7 +253,7 @@ class ChangeJob(TargetJob):
         """Wait for a place among those that may reboot at once; the wait is shown."""
         claims = reboot_claims(self.plan, self.target)
         while self.lease is not None:
-            answer = await self.record.call(self.site.ledger.extend, self.lease, claims)
+            answer = await self.extend(self.lease, claims)
             if not isinstance(answer, Busy):
                 self.lease = answer
                 return
@@ -279,4 +285,3 @@ class ChangeJob(TargetJob):
                 reason = f'applied, but check "{found.check}" does not pass: {found.detail}'
                 raise failed(reason, f"probe:{found.check}")
         return result
-

@@ -13,12 +13,13 @@ from patching.channels.service import SERVICES, ServiceSession
 from patching.drivers.base import PatchDriver
 from patching.errors import FenceLost, LedgerUnavailable
 from patching.ledger.base import Busy, Claim, Fence, Lease, TargetRow
-from patching.ledger.entry import EntryKind
+from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan, PlannedTarget
 from patching.rollout.probing import probe
 from patching.rollout.record import Record
 from patching.rollout.steps import StepEnd, StepRunner, recorded_ends
 from patching.target import Snapshot
+from patching.value import JsonValue
 
 
 class JobFailed(Exception):
@@ -44,6 +45,7 @@ class TargetJob:
         self.channel = channel
         self.driver = driver
         self.lease: Lease | None = None
+        self.known: dict[str, LedgerEntry] = {}
         self.services = ServiceSession(record.site.connections, record.site.clock, planned.target.name)
         self.generation = row.generation
         self.was_unknown = row.outcome is Outcome.UNKNOWN
@@ -57,19 +59,36 @@ class TargetJob:
 
     async def acquire(self, claims: Sequence[Claim]) -> Busy | None:
         """Take the target's lease with all its claims, or say what is busy."""
-        answer = await self.record.call(
-            self.site.ledger.acquire, self.site.owner, self.plan.rollout, self.name, claims, ttl=self.site.lease_ttl
+        owner, ttl = self.site.owner, self.site.lease_ttl
+        answer = await self.record.write(
+            lambda transaction: transaction.acquire(owner, self.plan.rollout, self.name, claims, ttl=ttl)
         )
         if isinstance(answer, Busy):
             return answer
         self.lease = answer
         self.site.crash("lease-taken")
+        await self.recall()
         return None
+
+    async def extend(self, lease: Lease, claims: Sequence[Claim]) -> Lease | Busy:
+        """Add claims to the job's lease."""
+        return await self.record.write(lambda transaction: transaction.extend(lease, claims))
+
+    async def recall(self) -> None:
+        """Read what the ledger has of this target, once: while the lease is held nobody else adds to it."""
+        entries = await self.record.call(self.site.ledger.entries, self.plan.rollout, target=self.name)
+        self.known = {entry.key: entry for entry in entries}
+
+    @property
+    def had_intents(self) -> bool:
+        """Whether any step was meant to run before this job took its lease."""
+        return any(entry.kind is EntryKind.INTENT for entry in self.known.values())
 
     async def release(self) -> None:
         """Give the lease back; a job whose outcome is unknown must not call this."""
-        if self.lease is not None:
-            await self.record.call(self.site.ledger.release, self.lease)
+        lease = self.lease
+        if lease is not None:
+            await self.record.write(lambda transaction: transaction.release(lease))
             self.lease = None
 
     @asynccontextmanager
@@ -83,9 +102,7 @@ class TargetJob:
                 await asyncio.sleep(self.site.lease_ttl / 3)
                 try:
                     if self.lease is not None:
-                        self.lease = await asyncio.to_thread(
-                            self.site.ledger.heartbeat, self.lease, ttl=self.site.lease_ttl
-                        )
+                        self.lease = await self._prolonged(self.lease)
                 except LedgerUnavailable:
                     continue
                 except FenceLost as error:
@@ -105,6 +122,9 @@ class TargetJob:
             beating.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await beating
+
+    async def _prolonged(self, lease: Lease) -> Lease:
+        return await self.record.write(lambda transaction: transaction.heartbeat(lease, ttl=self.site.lease_ttl))
 
     async def probe(self, session: Session, wanted: Sequence[Patch] = ()) -> Snapshot:
         """Read the target in the driver's rounds and parse what came back.
@@ -127,7 +147,12 @@ class TargetJob:
         return await self.channel.open(self.target)
 
     async def settle(self, session: Session, *, abandon: bool) -> list[StepEnd]:
-        """Settle every open intent of this target in this rollout by its id, before anything else is decided."""
+        """Settle every open intent of this target in this rollout by its id, before anything else is decided.
+
+        One that never began is given up with ``abandon``, and where a later generation makes its step anew.
+        """
+        if not self.had_intents:
+            return []
         ends = []
         for intent in await self.record.call(
             self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=True
@@ -136,35 +161,46 @@ class TargetJob:
             end = await runner.settle(intent)
             if end is not None:
                 ends.append(end)
-            elif abandon:
+            elif abandon or intent.generation < self.generation:
                 ends.append(await runner.abandon(intent))
+        await self.recall()
         return ends
 
     async def resolved(self, phase: Phase, resolve: Callable[[], list[Step]]) -> list[Step]:
         """Give the stored step list of a phase, or resolve and store it: a list is never re-computed (T9)."""
         key = f"steps:{self.name}:{phase.value}:{self.generation}"
-        found = await self.record.call(self.site.ledger.find, self.plan.rollout, key)
+        found = self.known.get(key)
         if found is not None:
             return [Step.model_validate(item) for item in found.body["steps"]]
         steps = resolve()
         if steps:
-            body = {
+            body: dict[str, JsonValue] = {
                 "phase": phase.value,
                 "generation": self.generation,
                 "steps": [step.model_dump(mode="json") for step in steps],
             }
-            await self.record.append(EntryKind.STEPS_RESOLVED, key, body, target=self.name, fence=self.fence)
+            await self._append_both(self.entry(EntryKind.STEPS_RESOLVED, key, body), self._progress(phase.value, ""))
             self.site.crash("steps-resolved")
         return steps
+
+    async def _append_both(self, first: NewEntry, second: NewEntry) -> None:
+        fence = self.fence
+        written = await self.record.write(
+            lambda transaction: [transaction.append(entry, fence) for entry in (first, second)]
+        )
+        self.known |= {entry.key: entry for entry in written}
+
+    def entry(self, kind: EntryKind, key: str, body: dict[str, JsonValue]) -> NewEntry:
+        """Make an entry about this target."""
+        return NewEntry(chain=self.plan.rollout, kind=kind, key=key, target=self.name, body=body)
 
     async def run_phase(self, session: Session, phase: Phase, resolve: Callable[[], list[Step]]) -> list[StepEnd]:
         """Run a phase's steps in order, skipping those whose end is recorded; stops at the first that is not ok."""
         steps = await self.resolved(phase, resolve)
         if not steps:
             return []
-        await self.progress(phase.value)
         ids = [step_id(self.plan.rollout, self.name, step.phase, step.name, self.generation) for step in steps]
-        ended = await self._outcomes(steps, ids)
+        ended = self._outcomes(steps, ids)
         runner, ends = self.runner(session), []
         for step in steps:
             end = ended.get(step.name) or await runner.run(step, self.generation)
@@ -173,24 +209,23 @@ class TargetJob:
                 break
         return ends
 
-    async def _outcomes(self, steps: list[Step], ids: list[str]) -> dict[str, StepEnd]:
-        found = {}
-        for name in ids:
-            entry = await self.record.call(self.site.ledger.find, self.plan.rollout, f"outcome:{name}")
-            if entry is not None:
-                found[name] = entry.body
+    def _outcomes(self, steps: list[Step], ids: list[str]) -> dict[str, StepEnd]:
+        found = {name: self.known[key].body for name in ids if (key := f"outcome:{name}") in self.known}
         return recorded_ends(found, steps, ids)
 
     async def progress(self, phase: str, detail: str = "") -> None:
         """Show what the target is doing; the key makes it appear once per generation and phase."""
-        body = {"phase": phase, "detail": detail}
-        key = f"progress:{self.name}:{phase}:{self.generation}:{detail}"
-        await self.record.append(EntryKind.TARGET_PROGRESS, key, body, target=self.name, fence=self.fence)
+        entry, fence = self._progress(phase, detail), self.fence
+        await self.record.write(lambda transaction: transaction.append(entry, fence))
 
-    async def raise_generation(self, reason: str) -> None:
+    def _progress(self, phase: str, detail: str) -> NewEntry:
+        key = f"progress:{self.name}:{phase}:{self.generation}:{detail}"
+        return self.entry(EntryKind.TARGET_PROGRESS, key, {"phase": phase, "detail": detail})
+
+    async def raise_generation(self, reason: str, **more: JsonValue) -> None:
         """Raise the generation through the ledger: the only way in which a step may run again."""
         self.generation += 1
-        body = {"generation": self.generation, "reason": reason, "reopen": False}
+        body = {"generation": self.generation, "reason": reason, "reopen": False, **more}
         key = f"generation:{self.name}:{self.generation}"
         await self.record.append(EntryKind.GENERATION_RAISED, key, body, target=self.name, fence=self.fence)
 
