@@ -27,6 +27,8 @@ class Numbers(Value):
     look: 1 over the largest ``evidence`` of all ``looks``. ``alarm_at`` is the first look at which the evidence reached
     ``evidence_needed`` = 1/alpha, ``alpha`` being this metric's and wave's share of the bound. ``spread`` is σ of a
     host's log ratio, ``before_ratio`` the treated error share over the control's before the wave.
+    Gauges have levels instead of shares, values counted as ``treated_requests``, and ``host_effect``, the
+    Hodges-Lehmann factor between hosts.
     """
 
     treated_errors: float
@@ -48,6 +50,9 @@ class Numbers(Value):
     alarm_at: datetime | None = None
     looks: int = 1
     before_ratio: float | None = None
+    treated_level: float | None = None
+    reference_level: float | None = None
+    host_effect: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,126 @@
+"""Gauges: means at every look, ranks once; false alarms, power, and no data (S5, F9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from patching.canary.gauges import judge_levels
+from patching.canary.levels import LevelMeasurements, Levels
+from patching.canary.verdicts import CheckVerdict
+from patching.policy import Check, Compare, PrometheusCheck
+from patching.rollout.answers import VerdictName
+
+RULES = PrometheusCheck(connection="p", query="queue{$series}")
+BEFORE, AFTER = 120, 60
+
+
+def check(**compare: Any) -> Check:
+    return Check(
+        name="queue", prometheus=RULES, compare=Compare.model_validate({"maxRelativeIncrease": "0%"} | compare)
+    )
+
+
+def levels(values: Any, prefix: str, start: float = 0.0) -> Levels:
+    rows = np.asarray(values, dtype=float)
+    ends = start + np.arange(1.0, rows.shape[1] + 1)
+    return Levels(tuple(f"{prefix}{index}" for index in range(len(rows))), ends, rows)
+
+
+def series(random: np.random.Generator, hosts: int, looks: int, rho: float, sigma: float) -> np.ndarray:
+    found = np.empty((hosts, looks))
+    found[:, 0] = random.normal(size=hosts) * sigma
+    for look in range(1, looks):
+        found[:, look] = rho * found[:, look - 1] + random.normal(size=hosts) * sigma * (1 - rho**2) ** 0.5
+    return found
+
+
+def fleet(seed: int, canaries: int = 1, factor: float = 1.0, rho: float = 0.8, sigma: float = 0.2) -> LevelMeasurements:
+    random = np.random.default_rng(seed)
+    logs = series(random, 12, BEFORE + AFTER, rho, sigma) + random.normal(size=(12, 1)) * 0.5
+    values = 40 * np.exp(logs + series(random, 1, BEFORE + AFTER, 0.9, 0.2))
+    values[:canaries, BEFORE:] *= factor
+    now, then = values[:, BEFORE:], values[:, :BEFORE]
+    return LevelMeasurements(
+        levels(now[:canaries], "w", BEFORE),
+        levels(now[canaries:], "c", BEFORE),
+        levels(then[:canaries], "w"),
+        levels(then[canaries:], "c"),
+    )
+
+
+def judged(measured: LevelMeasurements, **compare: Any) -> CheckVerdict:
+    return judge_levels(check(**compare), measured)
+
+
+@pytest.mark.parametrize("canaries", [1, 3])
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_false_alarms_of_a_gauge_are_rare(canaries: int, rho: float) -> None:
+    """Hosts that differ lastingly by half and wander by a fifth, with shocks that all share; nothing is tolerated."""
+    found = [judged(fleet(seed, canaries, rho=rho)).verdict for seed in range(60)]
+    assert found.count(VerdictName.UNDO) <= 2
+
+
+def test_gauge_that_doubles_is_undone_at_once() -> None:
+    found = [judged(fleet(seed, factor=2.0)) for seed in range(20)]
+    assert all(verdict.verdict is VerdictName.UNDO for verdict in found)
+    assert found[0].numbers is not None
+    assert found[0].numbers.alarm_at is not None
+    assert found[0].numbers.alarm_at.timestamp() == BEFORE + 20
+
+
+def test_gauge_as_before_is_promoted_with_the_factor_that_could_have_stayed_unseen() -> None:
+    verdict = judged(fleet(5), maxRelativeIncrease="50%")
+    assert verdict.verdict is VerdictName.PROMOTE
+    assert "the true factor may be up to" in verdict.reason
+
+
+@pytest.mark.parametrize(("direction", "verdict"), [("decrease", "undo"), ("either", "undo"), ("increase", "promote")])
+def test_direction_says_which_change_is_bad(direction: str, verdict: str) -> None:
+    assert judged(fleet(1, factor=0.4), direction=direction).verdict.value == verdict
+
+
+def test_last_wave_is_compared_with_its_own_past() -> None:
+    measured = fleet(2, canaries=12, factor=5.0)
+    verdict = judged(measured)
+    assert (verdict.verdict, verdict.comparison) == (VerdictName.UNDO, "before")
+    assert verdict.passed_over == ("control: the control has no data",)
+
+
+def test_ranks_are_asked_only_at_the_end_and_only_with_enough_hosts() -> None:
+    measured = fleet(3, canaries=6, factor=1.18, sigma=0.05)
+    assert measured.first == 20
+    verdict = judge_levels(check(), measured)
+    assert verdict.test is not None
+    assert "Mann-Whitney" in verdict.test
+    during = judge_levels(check(), measured, last=False)
+    assert during.test is not None
+    assert "Mann-Whitney" not in during.test
+
+
+def test_host_without_values_is_never_promoted() -> None:
+    """F9: no data is never a pass, and no value is not zero."""
+    measured = fleet(5)
+    gone = Levels(measured.canary.targets, measured.canary.ends, np.full_like(measured.canary.values, np.nan))
+    verdict = judged(LevelMeasurements(gone, measured.control, measured.before, measured.control_before))
+    assert (verdict.verdict, verdict.silent) == (VerdictName.INCONCLUSIVE, ("w0",))
+
+
+def test_host_that_falls_silent_is_named() -> None:
+    measured = fleet(5)
+    values = measured.canary.values.copy()
+    values[:, 30:] = np.nan
+    stale = Levels(measured.canary.targets, measured.canary.ends, values)
+    verdict = judged(
+        LevelMeasurements(stale, measured.control, measured.before, measured.control_before), maxRelativeIncrease="50%"
+    )
+    assert (verdict.verdict, verdict.silent) == (VerdictName.INCONCLUSIVE, ("w0",))
+
+
+def test_level_of_zero_has_no_relative_change() -> None:
+    zero = levels(np.zeros((2, 30)), "c")
+    verdict = judged(LevelMeasurements(levels(np.ones((1, 30)), "w"), zero, levels(np.zeros((1, 30)), "w"), zero))
+    assert verdict.verdict is VerdictName.INCONCLUSIVE
+    assert "no relative change can be told" in verdict.reason
