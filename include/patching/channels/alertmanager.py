@@ -12,6 +12,8 @@ from patching.sources.endpoint import http_endpoint
 from patching.value import JsonValue
 
 CREATED_BY = "patching"
+SKEW = timedelta(minutes=10)
+"""How far our clock may be ahead: a start that lies in the past is taken as now, one in the future would silence late."""
 
 
 class AlertmanagerApi:
@@ -39,7 +41,7 @@ class AlertmanagerApi:
         now = self._clock()
         wanted = {
             "matchers": call["matchers"],
-            "startsAt": now.isoformat(),
+            "startsAt": (now - SKEW).isoformat(),
             "endsAt": (now + timedelta(seconds=float(call["at_most"]))).isoformat(),
             "createdBy": CREATED_BY,
             "comment": call["tag"],
