@@ -13,7 +13,7 @@ from patching.value import JsonValue
 
 CREATED_BY = "patching"
 SKEW = timedelta(minutes=10)
-"""How far our clock may be ahead: a start that lies in the past is taken as now, one in the future would silence late."""
+"""How far our clock may be ahead: a start in the past is taken as now, one in the future would silence late."""
 
 
 class AlertmanagerApi:
