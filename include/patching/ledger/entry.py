@@ -6,7 +6,8 @@ What each kind's body holds, and what it changes in the projected state:
 rollout_opened         policy, emergency, requested_by → the rollout exists, ``planned``
 policy_frozen          policy (digest of the document)
 snapshots_taken        snapshots (digest of {target: Snapshot}), preflight (digest), stage ``discover``/``prepare``
-plan_frozen            plan (digest), targets [{name, wave}] → plan digest; every target ``pending``
+plan_frozen            plan (digest), advisories (digest of {id: urgency} that it knew), targets [{name, wave}]
+                       → plan digest; every target ``pending``
 transition             from, to, reason → the rollout's state; final states clear ``waits_for``
 run_began, run_ended   run, mode → the rollout's run (cleared at the end, with what its targets waited for);
                        in chain ``control`` they are notes and change nothing

@@ -11,6 +11,7 @@ from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.plan.document import Exclusion, Plan
 from patching.report.markdown import report_markdown
 from patching.report.sentences import headline, next_steps
+from patching.rollout.late import left_out
 from patching.rollout.states import RolloutState
 from patching.value import JsonValue, Value
 
@@ -141,7 +142,7 @@ def make_report(
         waves=_waves(entries, plan),
         targets=tuple(_target(item, plan, reasons) for item in rows),
         carried_over=tuple(item.target for item in rows if _not_begun(item)),
-        exclusions=plan.exclusions if plan else (),
+        exclusions=left_out(plan, entries),
         quarantined=quarantined,
         power=tuple(f"wave {item.wave}, {item.check}: {item.statement}" for item in plan.power) if plan else (),
         events=_events(entries),

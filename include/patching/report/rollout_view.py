@@ -18,6 +18,7 @@ from patching.plan.document import Plan, PlannedTarget
 from patching.report.rollout_report import change_text
 from patching.report.sentences import headline, next_steps, standing, waiting_for
 from patching.report.wave_view import wave_views
+from patching.rollout.late import late_view, left_out
 from patching.rollout.states import FINAL, RolloutState
 from patching.value import JsonValue
 
@@ -29,6 +30,7 @@ VIEW_KINDS = (
     EntryKind.APPROVAL_DECIDED,
     EntryKind.EMERGENCY,
     EntryKind.GATE,
+    EntryKind.JOINED_LATE,
     EntryKind.MEASURED,
     EntryKind.QUARANTINED,
     EntryKind.RELEASED,
@@ -69,7 +71,8 @@ def rollout_view(
         "waves": waves,
         "targets": _targets(rows, plan, waves, quarantined, now),
         "plots": _plots(entries, measured or {}),
-        "exclusions": [item.model_dump(mode="json") for item in plan.exclusions] if plan else [],
+        "exclusions": [item.model_dump(mode="json") for item in left_out(plan, entries)],
+        "late": late_view(plan, rows, entries),
         "events": _events(entries),
     }
 

@@ -39,6 +39,7 @@ def rollout_text(view: Document) -> str:
         lines.append(_safe(view["sentence"]))
     lines += _section("Waves", [_wave(wave) for wave in view["waves"]])
     lines += _section(*_targets(view["targets"]))
+    lines += _section("Late hosts", _late(view.get("late", [])))
     lines += _section("What a person must do next", [f"- {_safe(step)}" for step in view["next_steps"]])
     return "\n".join(lines)
 
@@ -76,6 +77,11 @@ def _wave(wave: Document) -> str:
     name = f"{wave['index']}{' canary' if wave['canary'] else ''}"
     text = f"{name:<9} {wave['ended']} of {wave['targets']} ended  {wave['state']}"
     return f"{text}: {_safe(wave['reason'])}" if wave["reason"] else text
+
+
+def _late(late: Sequence[Document]) -> list[str]:
+    lines = [_safe(item["sentence"]) for item in late[:MOST_TARGETS]]
+    return [*lines, f"… and {len(late) - MOST_TARGETS} more; --json has all"] if len(late) > MOST_TARGETS else lines
 
 
 def _targets(targets: Sequence[Document]) -> tuple[str, list[str]]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from patching.ledger.base import RolloutRow
 from patching.plan.document import Plan
-from patching.plan.windows import close_of_nth_window
+from patching.plan.windows import close_of_nth_window, open_window, spoken
 from patching.policy import Policy
 from patching.quantity import format_duration
 from patching.rollout.answers import Request
+from patching.rollout.new_findings import News, following_window
 from patching.rollout.states import RolloutState
 from patching.value import Value, digest
 
 VALID_WITHOUT_WINDOWS = timedelta(days=7)
+NO_NEWS = News()
 NOT_BEGUN = frozenset({RolloutState.PLANNED, RolloutState.AWAITING_APPROVAL, RolloutState.WAITING})
 
 
@@ -34,11 +37,20 @@ def valid_until(plan: Plan) -> datetime:
 
 
 def decide(
-    row: RolloutRow, plan: Plan | None, policy: Policy, request: Request, now: datetime, *, begun: bool
+    row: RolloutRow,
+    plan: Plan | None,
+    policy: Policy,
+    request: Request,
+    now: datetime,
+    *,
+    begun: bool,
+    news: News = NO_NEWS,
+    unsettled: Sequence[str] = (),
 ) -> Adoption:
-    """Decide about an open rollout; one that has begun is only superseded when it is too old or a person asks.
+    """Decide about an open rollout; one that has begun is superseded when it is too old, or new findings cannot wait.
 
-    ``begun`` says whether any target of it was begun.
+    ``begun`` says whether any target of it was begun, ``unsettled`` which of them are in mid-change: those keep it.
+    A person can always ask for a new plan.
     """
     if plan is None:
         return Adoption(adopt=True, reason="its planning was interrupted: it is finished now")
@@ -49,9 +61,32 @@ def decide(
     if now >= valid_until(plan):
         age = format_duration((now - plan.created_at).total_seconds())
         return Adoption(adopt=False, reason=f"its plan is {age} old and no longer valid")
+    urgent = _urgent(row, policy, news, now, unsettled)
+    if urgent is not None:
+        return urgent
     if begun or row.state not in NOT_BEGUN:
         return Adoption(adopt=True, reason="it has begun and is within its validity")
     return _not_begun(row, plan, policy, request)
+
+
+def _urgent(row: RolloutRow, policy: Policy, news: News, now: datetime, unsettled: Sequence[str]) -> Adoption | None:
+    """Close a plan that leaves out what falls due before another plan could be carried out in a window of its own.
+
+    Where plans are made ahead, an open window is for work: what is found in it is planned for the one after.
+    """
+    following = following_window(policy, now)
+    due = news.due_before(following)
+    working = policy.spec.schedule.plan_ahead > 0 and open_window(policy.spec.schedule, now) is not None
+    if not due or following is None or working or row.state not in (*NOT_BEGUN, RolloutState.RUNNING):
+        return None
+    first = due[0]
+    named = f"{first.advisory} on {first.target} (due {first.due:%Y-%m-%d})" + (
+        f" and {len(due) - 1} more" if len(due) > 1 else ""
+    )
+    if unsettled:
+        return Adoption(adopt=True, reason=f"{unsettled[0]} is in mid-change and is settled first, before {named}")
+    opens = spoken(policy.spec.schedule, following, now)
+    return Adoption(adopt=False, reason=f"new: {named} falls due before the window after the next one, {opens}")
 
 
 def _not_begun(row: RolloutRow, plan: Plan, policy: Policy, request: Request) -> Adoption:

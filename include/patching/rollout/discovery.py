@@ -10,12 +10,16 @@ from patching.errors import InventoryError, LedgerConflict, PlanError
 from patching.ledger.base import Busy, Claim, RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.limits import load_limits
-from patching.plan.selection import select_targets
+from patching.plan.document import Plan
+from patching.plan.selection import matches, select_targets
 from patching.plan.windows import open_window
 from patching.policy import Policy
-from patching.rollout.adoption import carried_over, decide
+from patching.report.sentences import names
+from patching.rollout.adoption import NO_NEWS, carried_over, decide
 from patching.rollout.answers import Discovered, Request
 from patching.rollout.incidents import lock_of
+from patching.rollout.late import WAITS, joined, note_joined
+from patching.rollout.new_findings import news_since
 from patching.rollout.probing import probe_fleet
 from patching.rollout.record import frozen_plan, rollout_of_run, run_key
 from patching.rollout.site import Site
@@ -24,6 +28,7 @@ from patching.sources.inventory_file import resolve_inventory
 from patching.target import Target
 from patching.value import digest
 
+UNSETTLED = (None, Outcome.UNKNOWN)
 CLAIM_TRIES = 600
 CLAIM_PAUSE = 0.2
 OTHER_RUN_PAUSE = timedelta(minutes=1)
@@ -39,7 +44,7 @@ async def discover(site: Site, policy: Policy, request: Request) -> Discovered:
     if mine is not None:
         answer = Discovered(rollout=mine, adopted=True, sentence="this run goes on where it was interrupted")
     else:
-        answer = await _claim(site, policy, request)
+        answer = await _claim(site, policy, request, targets)
     if answer.yields_to is not None:
         return answer
     if frozen_plan(site, answer.rollout) is not None or _snapshots(site, answer.rollout):
@@ -62,7 +67,7 @@ def _snapshots(site: Site, rollout: str) -> bool:
     return site.ledger.find(rollout, "snapshots:discover") is not None
 
 
-async def _claim(site: Site, policy: Policy, request: Request) -> Discovered:
+async def _claim(site: Site, policy: Policy, request: Request, targets: list[Target]) -> Discovered:
     """Settle which rollout this run works on, one run after the other: two at once must not open two rollouts."""
     claims = [Claim(kind="policy", name=policy.name, limit=1)]
     for _ in range(CLAIM_TRIES):
@@ -71,13 +76,13 @@ async def _claim(site: Site, policy: Policy, request: Request) -> Discovered:
             await asyncio.sleep(CLAIM_PAUSE)
             continue
         try:
-            return _claim_once(site, policy, request)
+            return _claim_once(site, policy, request, targets)
         finally:
             site.ledger.release(lease)
     raise LedgerConflict(f"policy {policy.name}: other runs are being set up all the time; trigger this one again")
 
 
-def _claim_once(site: Site, policy: Policy, request: Request) -> Discovered:
+def _claim_once(site: Site, policy: Policy, request: Request, inventory: list[Target]) -> Discovered:
     rows = [
         row for row in site.ledger.rollouts(policy=policy.name, open_only=True) if row.emergency == request.emergency
     ]
@@ -92,16 +97,29 @@ def _claim_once(site: Site, policy: Policy, request: Request) -> Discovered:
     row, plan = rows[0], frozen_plan(site, rows[0].id)
     targets = site.ledger.targets(row.id)
     begun = any(item.began_at is not None for item in targets)
-    choice = decide(row, plan, policy, request, site.clock(), begun=begun)
+    news = news_since(site, plan, policy) if plan is not None else NO_NEWS
+    unsettled = [item.target for item in targets if item.began_at is not None and item.outcome in UNSETTLED]
+    choice = decide(row, plan, policy, request, site.clock(), begun=begun, news=news, unsettled=unsettled)
     applied = sum(item.outcome is Outcome.APPLIED for item in targets)
     left = sum(item.outcome is None for item in targets)
     if choice.adopt:
         said = f"goes on with rollout {row.id} ({carried_over(applied, left)}): {choice.reason}"
+        said += "".join(f"; {more}" for more in (news.sentence, _joined(site, policy, plan, inventory)) if more)
         _begin_run(site, row.id, request)
         return Discovered(rollout=row.id, adopted=True, sentence=said)
     said = f"rollout {row.id} is superseded ({carried_over(applied, left)}): {choice.reason}"
     site.ledger.transition(row.id, RolloutState.SUPERSEDED, reason=said, actor=request.requested_by)
     return _open(site, policy, request, f"{said}; a new plan is made")
+
+
+def _joined(site: Site, policy: Policy, plan: Plan | None, inventory: list[Target]) -> str:
+    """Write down which targets joined the inventory after planning, and say that they wait; nobody is forgotten."""
+    if plan is None:
+        return ""
+    selector = policy.spec.targets.selector
+    new = joined(plan, [target for target in inventory if matches(selector, target)])
+    note_joined(site, plan, new)
+    return f"{names(new)} joined after planning: {WAITS}" if new else ""
 
 
 def waits_for_other(policy: Policy, request: Request, now: datetime) -> datetime | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from patching.change import Outcome
 from patching.ledger.base import TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
-from patching.plan.document import Plan, PlannedTarget
+from patching.plan.document import Exclusion, Plan, PlannedTarget
 from patching.rollout.site import Site
 from patching.target import Target
 from patching.value import JsonValue, Value
@@ -78,6 +78,16 @@ def late_hosts(plan: Plan | None, rows: Sequence[TargetRow], entries: Sequence[L
             last = row.wave >= max(wave.index for wave in plan.waves)
             found[row.target] = f"is offline: {WAITS}" if last else "is offline: tried again with the next wave"
     return [Late(target=name, sentence=f"{name} {said}") for name, said in sorted(found.items())]
+
+
+def left_out(plan: Plan | None, entries: Sequence[LedgerEntry]) -> tuple[Exclusion, ...]:
+    """Give everybody whom a rollout leaves out: those of the plan, and those that joined after it was made."""
+    new = tuple(
+        Exclusion(target=str(entry.target), code="joined_late", reason=str(entry.body["reason"]))
+        for entry in entries
+        if entry.kind is EntryKind.JOINED_LATE
+    )
+    return (*plan.exclusions, *new) if plan is not None else new
 
 
 def late_view(plan: Plan | None, rows: Sequence[TargetRow], entries: Sequence[LedgerEntry]) -> list[JsonValue]:

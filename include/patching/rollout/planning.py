@@ -24,6 +24,7 @@ from patching.rollout.answers import Request
 from patching.rollout.emergency import record_emergency, supersede_overlap
 from patching.rollout.exploited import listed
 from patching.rollout.first_seen import first_seen, offered
+from patching.rollout.new_findings import urgencies
 from patching.rollout.probing import probe_fleet
 from patching.rollout.quarantine import why_left_out
 from patching.rollout.record import frozen_plan
@@ -46,7 +47,11 @@ async def make_plan(site: Site, rollout: str) -> Plan:
     work = Planning(site, rollout)
     plan = await work.plan()
     document = site.ledger.store_document("plan", plan.model_dump(mode="json"))
-    body = {"plan": document, "targets": [{"name": item.target.name, "wave": item.wave} for item in plan.targets]}
+    body = {
+        "plan": document,
+        "targets": [{"name": item.target.name, "wave": item.wave} for item in plan.targets],
+        "advisories": site.ledger.store_document("advisories", urgencies(list(work.advisories.values()))),
+    }
     site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.PLAN_FROZEN, key="plan", body=body))
     if plan.emergency:
         record_emergency(site, plan, work.request.reason, work.request.requested_by)
