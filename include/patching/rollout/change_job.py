@@ -14,7 +14,9 @@ from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.plan.capacity import reboot_claims, target_claims
 from patching.probes.checks import run_probes
 from patching.rollout.abort_now import AbortedNow
+from patching.rollout.causes import LOST_IN_REBOOT, step_signature
 from patching.rollout.hooking import HookRun, only_prepared
+from patching.rollout.retries import TryLater, next_try, retries_made, retry_body
 from patching.rollout.steps import StepEnd, StoppedHere
 from patching.rollout.target_job import JobFailed, TargetJob
 from patching.target import Snapshot
@@ -31,8 +33,11 @@ def failed(reason: str, signature: str) -> JobFailed:
 class ChangeJob(TargetJob):
     """Carries one planned target from its before-state to its planned state, at most once."""
 
-    async def run(self, *, only_prepare: bool = False) -> JobResult | Busy:
+    async def run(self, *, only_prepare: bool = False, retry: bool = True) -> JobResult | Busy | TryLater:
         """Do the whole job; Busy when a lease is not to be had yet.
+
+        TryLater, unless ``retry`` is off, when it failed in a way that time can mend: the next try has its generation
+        in the ledger already, and the target has no outcome yet.
 
         With ``only_prepare`` the job downloads and checks what is planned, and leaves the target's outcome open.
         Raises FenceLost when somebody else has taken over, LedgerUnavailable after the site's patience, StoppedHere
@@ -52,6 +57,9 @@ class ChangeJob(TargetJob):
             except StoppedHere:
                 await self._release_if_untouched()
                 raise
+            later = await self._next_try(result) if retry and not only_prepare else None
+            if later is not None:
+                return later
             if not only_prepare and not (self.was_unknown and result.outcome is Outcome.UNKNOWN):
                 await self.conclude(result, undo=False)
             if result.outcome is not Outcome.UNKNOWN:
@@ -91,6 +99,20 @@ class ChangeJob(TargetJob):
     def _aborted(self) -> JobResult:
         reason = "the rollout was aborted at once: reading and downloading was cancelled, nothing was changed"
         return JobResult(outcome=Outcome.SKIPPED, reason=reason)
+
+    async def _next_try(self, result: JobResult) -> TryLater | None:
+        """Write down that another try comes and when; a target that was changed keeps its capacity while it waits."""
+        kinds = (EntryKind.GENERATION_RAISED, EntryKind.TARGET_OUTCOME)
+        entries = await self.record.call(self.site.ledger.entries, self.plan.rollout, kinds=kinds, target=self.name)
+        later = next_try(self.plan.policy.spec.on_failure.retry, result, retries_made(entries), self.site.clock())
+        if later is None:
+            return None
+        await self.raise_generation(later.reason, **retry_body(later))
+        key, body = f"waits:{self.name}:try:{self.generation}", {"sentence": later.sentence}
+        await self.record.append(EntryKind.WAITS, key, body, target=self.name, fence=self.fence)
+        self.site.crash("retry-written")
+        await self._release_if_untouched()
+        return later
 
     async def _unreachable(self, error: ChannelError) -> JobResult:
         """Offline before anything but downloads was begun is offline; else unknown, never success.
@@ -132,6 +154,8 @@ class ChangeJob(TargetJob):
                 await self.settle(session, abandon=True)
                 return await self._leave(hooks, drift)
         result = await self._entered(hooks, session, before, now)
+        if result.signature == LOST_IN_REBOOT:
+            return result
         await hooks.keep(result)
         return await self._leave(hooks, result)
 
@@ -205,8 +229,8 @@ class ChangeJob(TargetJob):
     ) -> Snapshot:
         """Run one phase and probe again.
 
-        After a lost step the next round does what the probe still finds to do, under a new generation; a failed
-        download is tried again too, any other failure is not.
+        After a lost step the next round does what the probe still finds to do, under a new generation. What failed is
+        not repeated at once: whether a later try can help depends on its cause (``rollout.causes``).
         """
         for left in reversed(range(rounds)):
             ends = await self.run_phase(session, phase, self._resolver(phase, before, now))
@@ -216,7 +240,7 @@ class ChangeJob(TargetJob):
             bad = next((end for end in ends if not end.ok), None)
             if bad is None or not self.driver.steps(self.target, phase, before, now, self.planned.patches):
                 return now
-            if not left or not (bad.lost or phase is Phase.PREPARE):
+            if not left or not bad.lost:
                 raise self._failure(phase, bad)
             await self.raise_generation(f"{bad.detail}; the probe shows what is still to do in phase {phase.value}")
         return now
@@ -227,7 +251,7 @@ class ChangeJob(TargetJob):
     def _failure(self, phase: Phase, end: StepEnd) -> JobFailed:
         code = "lost" if end.lost else "overdue" if end.overdue else f"exit {end.exit_code}"
         reason = f"step {end.step.name} failed ({code}): {end.detail}"
-        return failed(reason, f"{phase.value}:{end.step.name}:{code}")
+        return failed(reason, step_signature(phase.value, end.step.name, code, end.output, end.detail))
 
     async def _activate(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
         """Make the change take effect: restart what still runs replaced files, or reboot where the policy allows it."""
@@ -261,17 +285,24 @@ class ChangeJob(TargetJob):
             await asyncio.sleep(self.site.poll)
 
     async def _new_boot(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
-        """Prove the reboot by a boot id that differs from the one before; raises JobFailed after the timeout."""
+        """Prove the reboot by a boot id that differs from the one before; raises JobFailed after the timeout.
+
+        A host that does not answer then is lost: nobody knows what became of it, and it keeps its capacity.
+        """
         limit = self.plan.policy.spec.reboot.timeout
         until = self.site.clock() + timedelta(seconds=limit)
         now = now.model_copy(update={"boot_id": None})
         while now.boot_id is None or now.boot_id == before.boot_id:
+            if self.site.clock() >= until and now.boot_id is not None:
+                raise failed(f"no new boot id after {limit:g} s: it answers, but it did not reboot", "reboot:none")
             if self.site.clock() >= until:
-                raise failed(f"no new boot id after {limit:g} s: it did not reboot or did not come back", "reboot")
+                reason = f"it did not come back from its reboot within {limit:g} s"
+                raise JobFailed(JobResult(outcome=Outcome.UNKNOWN, reason=reason, signature=LOST_IN_REBOOT))
             await asyncio.sleep(self.site.poll)
             try:
                 now = await self.probe(session)
             except ChannelError as error:
+                now = now.model_copy(update={"boot_id": None})
                 self.site.log(f"{self.name} does not answer yet after its reboot: {error}")
         return now
 

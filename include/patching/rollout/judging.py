@@ -18,13 +18,15 @@ from patching.policy import Check
 from patching.probes.checks import run_probes
 from patching.quantity import format_duration
 from patching.rollout.answers import JudgeAnswer, VerdictName
-from patching.rollout.budgets import Stop, count, spent
-from patching.rollout.gates import reopenings, verdict_of
+from patching.rollout.budgets import Stop, answered_for, spent
+from patching.rollout.gates import closed_by_time, reopenings, verdict_of
+from patching.rollout.losses import loss_stop, lost_targets
 from patching.rollout.measuring import measure
 from patching.rollout.record import frozen_plan, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.wave import open_rows
+from patching.value import JsonValue
 
 NEXT_STATE = {
     VerdictName.HOLD: RolloutState.HELD,
@@ -51,31 +53,65 @@ async def judge(site: Site, rollout: str, wave: int, run_id: str) -> JudgeAnswer
         text = f'the rollout is "{row.state.value}": wave {wave} is not judged'
         return JudgeAnswer(wave=wave, verdict=None, sentence=text, skipped=True)
     rows = [item for item in site.ledger.targets(rollout) if item.wave == wave]
-    stop = spent(plan.policy.spec.rollout.stop_when, count(rows))
+    stop = _stop(site, plan, wave, run_id)
+    if stop is not None and not stop.accuses and open_rows(rows, wave):
+        return _held(site, plan, wave, stop)
     if stop is not None:
-        return _conclude(site, plan, wave, _over_budget(plan, stop), [])
+        return _conclude(site, plan, wave, _over_budget(plan, stop), [], stop)
     if open_rows(rows, wave):
-        return _unfinished(site, plan, wave, rows)
+        return _unfinished(site, plan, wave, rows, run_id)
     until = _soaks_until(plan, wave, rows)
     if until is not None and site.clock() < until:
         return _soaking(site, plan, wave, until)
     return await _decide(site, plan, wave, rows, list(started.body.get("control", [])))
 
 
+def _stop(site: Site, plan: Plan, wave: int, run_id: str) -> Stop | None:
+    """Give the rule that stopped the wave: what is spent now, else a loss, else what stopped this run's launching.
+
+    A share of failures that stopped launching may be below its limit again once everything that ran has ended.
+    """
+    ledger = site.ledger
+    answered = answered_for(ledger.entries(plan.rollout, kinds=[EntryKind.VERDICT]))
+    stop = spent(plan.policy.spec.rollout.stop_when, wave, ledger.outcomes(plan.rollout), answered)
+    if stop is not None:
+        return stop
+    lost = lost_targets(ledger.targets(plan.rollout))
+    if lost:
+        return loss_stop(plan, lost)
+    applied = ledger.entries(plan.rollout, kinds=[EntryKind.WAVE_APPLIED])
+    mine = [entry.body["stop"] for entry in applied if (entry.body["wave"], entry.body["run"]) == (wave, run_id)]
+    stops = [Stop.model_validate(item) for item in mine if item is not None]
+    return next((item for item in stops if item.accuses), None)
+
+
 def _over_budget(plan: Plan, stop: Stop) -> WaveVerdict:
-    undo = plan.policy.spec.on_failure.undo == "auto" and not stop.offline
+    undo = plan.policy.spec.on_failure.undo == "auto" and stop.accuses
     name = VerdictName.UNDO if undo else VerdictName.HOLD
-    return WaveVerdict(verdict=name, reason=f"budget {stop.rule} is spent: {stop.sentence}", checks=())
+    return WaveVerdict(verdict=name, reason=_said(stop), checks=())
 
 
-def _unfinished(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow]) -> JudgeAnswer:
+def _said(stop: Stop) -> str:
+    return f"budget {stop.rule} is spent: {stop.sentence}"
+
+
+def _held(site: Site, plan: Plan, wave: int, stop: Stop) -> JudgeAnswer:
+    """Hold an unfinished wave for missing evidence: no verdict is recorded, so that a person can let it go on."""
+    text = f"wave {wave}: {_said(stop)}"
+    site.ledger.transition(plan.rollout, RolloutState.HELD, reason=text)
+    say_waiting(site, plan.rollout, "")
+    return JudgeAnswer(wave=wave, verdict=VerdictName.HOLD, sentence=_said(stop))
+
+
+def _unfinished(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], run_id: str) -> JudgeAnswer:
     left = open_rows(rows, wave)
     unknown = [row.target for row in left if row.outcome is Outcome.UNKNOWN]
     text = f"wave {wave} is not finished: {len(left)} of {len(rows)} targets have no outcome"
     if unknown:
         text += f" (unknown: {', '.join(unknown)})"
-    site.ledger.transition(plan.rollout, RolloutState.WAITING, reason=text)
-    say_waiting(site, plan.rollout, f"{text}; the next run goes on with them")
+    closed = closed_by_time(site, plan.rollout, wave, run_id)
+    site.ledger.transition(plan.rollout, RolloutState.WAITING, reason=closed or text)
+    say_waiting(site, plan.rollout, closed or f"{text}; the next run goes on with them")
     return JudgeAnswer(wave=wave, verdict=None, sentence=text)
 
 
@@ -178,8 +214,15 @@ def _again(site: Site, plan: Plan, wave: int) -> str:
     return f":again:{number}" if number else ""
 
 
-def _conclude(site: Site, plan: Plan, wave: int, verdict: WaveVerdict, checks: Sequence[CheckVerdict]) -> JudgeAnswer:
-    body = {
+def _conclude(
+    site: Site,
+    plan: Plan,
+    wave: int,
+    verdict: WaveVerdict,
+    checks: Sequence[CheckVerdict],
+    stop: Stop | None = None,
+) -> JudgeAnswer:
+    body: dict[str, JsonValue] = {
         "wave": wave,
         "verdict": verdict.verdict.value,
         "reason": verdict.reason,

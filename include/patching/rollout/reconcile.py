@@ -21,6 +21,7 @@ from patching.plan.windows import freeze_at, open_window
 from patching.rollout.adoption import valid_until
 from patching.rollout.gates import approved
 from patching.rollout.incidents import lock_of
+from patching.rollout.quarantine import end_expired
 from patching.rollout.record import Record, free_ended, frozen_plan, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
@@ -55,7 +56,7 @@ async def reconcile(site: Site) -> Reconciled:
 
     Safe beside a run that begins at the same moment: leases and epochs decide who may act on a target.
     """
-    said: list[str] = []
+    said = end_expired(site.ledger, site.clock())
     go_on: list[GoOn] = []
     # Of rollouts that are over too: a worker that died after its last word would take its places for ever.
     for name in sorted({lease.rollout for lease in site.ledger.leases()}):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Site:
     work, None when nobody can tell. ``crash`` is called with the name of each crash point: production does nothing
     there, fault tests kill the process. ``lease_ttl``, ``patience`` (how long the ledger may be gone) and
     ``poll`` (how often a host that reboots, or a place among those, is looked for again) are seconds.
+    ``pause`` lets that many seconds of ``clock`` pass before a target's next try.
     """
 
     ledger: Ledger
@@ -38,6 +40,7 @@ class Site:
     run_active: Callable[[str], bool | None] = field(default=lambda _run: None)
     crash: Callable[[str], None] = field(default=lambda _point: None)
     log: Callable[[str], None] = field(default=lambda _line: None)
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     lease_ttl: float = 30.0
     patience: float = 900.0
     concurrency: int = 50

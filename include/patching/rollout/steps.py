@@ -9,6 +9,7 @@ from patching.change import IfInterrupted, Phase, Reply, Step, step_id
 from patching.channels.base import Attach, Handle, Progress, Session
 from patching.ledger.base import Fence, Intent
 from patching.ledger.entry import EntryKind
+from patching.rollout.abort_now import AbortedNow
 from patching.rollout.record import Record
 from patching.value import JsonValue
 
@@ -31,6 +32,7 @@ class StepEnd:
     overdue: bool = False
     exit_code: int | None = None
     detail: str = ""
+    output: str = ""
 
 
 def tail(text: str, limit: int = 300) -> str:
@@ -49,7 +51,8 @@ def judge_end(step: Step, progress: Progress) -> StepEnd:
         if reply.exit_code is None:
             return StepEnd(step, ok=False, lost=True, detail=f"the exit status of step {step.name} was lost")
         said = tail(reply.stderr) or tail(reply.stdout)
-        return StepEnd(step, ok=reply.ok, exit_code=reply.exit_code, detail="" if reply.ok else said)
+        printed = "" if reply.ok else f"{reply.stdout}\n{reply.stderr}"[-OUTPUT_KEPT:]
+        return StepEnd(step, ok=reply.ok, exit_code=reply.exit_code, detail="" if reply.ok else said, output=printed)
     if progress.attach is Attach.REBOOTED and step.if_interrupted is IfInterrupted.SUCCESS:
         return StepEnd(step, ok=True, detail="the boot id changed")
     if progress.attach is Attach.RUNNING:
@@ -97,8 +100,17 @@ class StepRunner:
             raise StoppedHere(f"everything is stopped ({reason}): step {step.name} of {self.target} was not begun")
 
     async def _wait(self, handle: Handle, step: Step) -> Progress:
-        """Wait for the end; a step over its deadline is cancelled, so that it runs beside no later one."""
-        progress = await self.session.wait(handle, step)
+        """Wait for the end; a step over its deadline is cancelled, so that it runs beside no later one.
+
+        So is a download, when a person aborts the rollout at once: nothing else may be cancelled without harm.
+        """
+        if step.phase is Phase.PREPARE:
+            try:
+                progress = await self.record.abort.unless(self.session.wait(handle, step))
+            except AbortedNow:
+                progress = Progress(attach=Attach.RUNNING)
+        else:
+            progress = await self.session.wait(handle, step)
         if progress.attach is not Attach.RUNNING:
             return progress
         await self.session.cancel(handle)
@@ -173,5 +185,6 @@ def recorded_ends(
         ok = bool(body.get("ok"))
         lost = not ok and code is None
         exit_code = code if isinstance(code, int) else None
-        ends[step.name] = StepEnd(step, ok=ok, lost=lost, exit_code=exit_code, detail=str(body.get("detail", "")))
+        detail, output = str(body.get("detail", "")), f"{body.get('stdout', '')}\n{body.get('stderr', '')}"
+        ends[step.name] = StepEnd(step, ok=ok, lost=lost, exit_code=exit_code, detail=detail, output=output)
     return ends

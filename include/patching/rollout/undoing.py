@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from patching.change import JobResult, Outcome
+from patching.change import Outcome
 from patching.errors import FenceLost
 from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind
 from patching.plan.document import Plan
 from patching.rollout.answers import UndoSummary
 from patching.rollout.incidents import Incident
+from patching.rollout.quarantine import keep_failed_apart
 from patching.rollout.record import Record, free_ended, frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.undo_failure import tend_failed_undo
 from patching.rollout.undo_job import UndoJob
 
-QUARANTINE_DAYS = 14
 BUSY_PAUSE = 0.5
 CHANGED = frozenset({Outcome.APPLIED, Outcome.FAILED, Outcome.UNKNOWN})
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,14 +53,16 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> 
         return UndoSummary(wave=wave, sentence="nothing was planned, so nothing can be undone", skipped=True)
     if row.state not in (RolloutState.UNDOING, RolloutState.RUNNING, RolloutState.HELD):
         return UndoSummary(wave=wave, sentence=f'the rollout is "{row.state.value}": nothing to undo', skipped=True)
-    if plan.policy.spec.on_failure.undo == "never" and row.state is not RolloutState.UNDOING:
-        return UndoSummary(wave=wave, sentence="the policy says onFailure.undo: never", skipped=True)
-    found = to_undo(site.ledger.targets(rollout), row.state, wave)
+    never = plan.policy.spec.on_failure.undo == "never" and row.state is not RolloutState.UNDOING
+    found = [] if never else to_undo(site.ledger.targets(rollout), row.state, wave)
     record = Record(site, rollout)
     try:
         await _undo_all(record, plan, found)
+        await keep_failed_apart(record, plan)
     finally:
         await record.close()
+    if never:
+        return UndoSummary(wave=wave, sentence="the policy says onFailure.undo: never", skipped=True)
     free_ended(site, rollout)
     incident = await tend_failed_undo(site, plan)
     if wave is None:
@@ -90,7 +92,6 @@ async def _undo_all(record: Record, plan: Plan, rows: Sequence[TargetRow]) -> No
                     break
                 await asyncio.sleep(BUSY_PAUSE)
             record.site.log(f"{row.target}: undo: {answer.outcome.value}: {answer.reason}")
-            await _quarantine_if_needed(record, plan, row, answer)
 
     async with asyncio.TaskGroup() as jobs:
         for row in rows:
@@ -108,19 +109,6 @@ async def _conclude_refused(record: Record, row: TargetRow, reason: str) -> None
     body = {"outcome": Outcome.SKIPPED.value, "reason": reason, "signature": None, "active": True, "undo": True}
     key = f"target-outcome:{row.target}:{row.generation}:undo"
     await record.append(EntryKind.TARGET_OUTCOME, key, body, target=row.target)
-
-
-async def _quarantine_if_needed(record: Record, plan: Plan, row: TargetRow, result: JobResult) -> None:
-    """Quarantine a target that failed, and louder one that could not be undone, so that no rollout touches it."""
-    if not plan.policy.spec.on_failure.quarantine:
-        return
-    if result.outcome is Outcome.UNDONE and row.outcome is not Outcome.FAILED:
-        return
-    until = (record.site.clock() + timedelta(days=QUARANTINE_DAYS)).isoformat()
-    done = result.outcome is Outcome.UNDONE
-    reason = f"failed ({row.detail}) and was undone" if done else f"could not be undone: {result.reason}"
-    body = {"reason": reason, "until": until}
-    await record.append(EntryKind.QUARANTINED, f"quarantined:{row.target}:{row.generation}", body, target=row.target)
 
 
 def _close(site: Site, rollout: str, state: RolloutState, incident: Incident | None) -> None:

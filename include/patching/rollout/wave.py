@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from patching.change import JobResult, Outcome, TargetState
 from patching.errors import FenceLost, LedgerError
 from patching.ledger.base import Busy, TargetRow
-from patching.ledger.entry import EntryKind
+from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan, PlannedTarget
 from patching.rollout.answers import WaveSummary
-from patching.rollout.budgets import Stop, count, counted, spent
+from patching.rollout.brake import Brake
+from patching.rollout.budgets import Stop, count
 from patching.rollout.change_job import ChangeJob
-from patching.rollout.gates import verdict_of
+from patching.rollout.gates import leave_for_next_window, verdict_of
+from patching.rollout.late import caught_up
+from patching.rollout.quarantine import left_in_quarantine
 from patching.rollout.record import Record, free_ended, frozen_plan
+from patching.rollout.retries import not_before
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.steps import StoppedHere
+from patching.rollout.turns import HeldBack, Turns
 
 BUSY_PAUSE = 0.5
+LONGEST_PAUSE = 2.0
+"""A waiting target looks at least this often (seconds) whether launching has stopped."""
 
 
 def open_rows(rows: Sequence[TargetRow], wave: int) -> list[TargetRow]:
@@ -56,70 +63,126 @@ class ShardRun:
         self.site = record.site
         self.plan = plan
         self.wave = wave
-        self.asked_to_stop = stop
-        self.stopped: Stop | None = None
+        self.brake = Brake(record, plan, wave, stop)
+        self.turns = Turns(record, plan, wave)
+        self.room = asyncio.Semaphore(self.site.concurrency)
         self.freed = asyncio.Condition()
         driver = plan.policy.spec.driver
         self.channel = self.site.channel(driver.connection)
         self.driver = self.site.driver(driver.name, dict(driver.options))
 
     async def run(self, targets: Sequence[PlannedTarget]) -> None:
-        """Carry out every target that is still open, as many at once as leases and the site allow."""
-        room = asyncio.Semaphore(self.site.concurrency)
+        """Carry out every target that is still open, as many at once as leases and the site allow.
+
+        Those whose outcome is unknown are settled first, whichever shard they are of: while one is left, nothing new
+        begins in any shard.
+        """
+        await self._launch(await self._unknown(), settling=True, own={item.target.name for item in targets})
+        await self._launch(targets)
+
+    async def _unknown(self) -> list[PlannedTarget]:
+        groups = await self.record.call(self.site.ledger.outcomes, self.plan.rollout)
+        if not any(group.wave == self.wave and group.outcome is Outcome.UNKNOWN for group in groups):
+            return []
+        rows = await self.record.call(self.site.ledger.targets, self.plan.rollout)
+        names = [row.target for row in rows if row.wave == self.wave and row.outcome is Outcome.UNKNOWN]
+        return [item for item in map(self.plan.planned, names) if item is not None]
+
+    async def _launch(
+        self, targets: Sequence[PlannedTarget], *, settling: bool = False, own: Collection[str] | None = None
+    ) -> None:
         async with asyncio.TaskGroup() as jobs:
             for planned in targets:
-                await room.acquire()
-                if await self._must_stop():
-                    room.release()
-                    return
-                jobs.create_task(self._one(planned, room))
+                await self.room.acquire()
+                if await self.brake.holds(planned.target, settling=settling):
+                    self.room.release()
+                    if self.brake.stopped is not None:
+                        return
+                    continue
+                retry = own is None or planned.target.name in own
+                jobs.create_task(self._one(planned, settling=settling, retry=retry))
 
-    async def _must_stop(self) -> bool:
-        """Check everything that stops launching: budgets over the whole wave, the stop switch, a person, the state."""
-        if self.stopped is not None:
-            return True
-        reason = self.asked_to_stop() or await self.record.call(self.site.ledger.stopped)
-        if reason is None:
-            row = await self.record.call(self.site.ledger.rollout, self.plan.rollout)
-            if row is None or row.state is not RolloutState.RUNNING:
-                reason = f'the rollout is "{row.state.value if row else "gone"}"'
-        if reason is not None:
-            self.stopped = Stop(rule="stop", sentence=reason)
-            return True
-        groups = await self.record.call(self.site.ledger.outcomes, self.plan.rollout)
-        counts = counted(group for group in groups if group.wave == self.wave)
-        self.stopped = spent(self.plan.policy.spec.rollout.stop_when, counts)
-        return self.stopped is not None
-
-    async def _one(self, planned: PlannedTarget, room: asyncio.Semaphore) -> None:
+    async def _one(self, planned: PlannedTarget, *, settling: bool, retry: bool) -> None:
         try:
-            await self._until_leased(planned)
+            await self._until_ended(planned, settling=settling, retry=retry)
         except FenceLost as error:
             self.site.log(f"{planned.target.name}: another worker has taken over ({error})")
         except StoppedHere as stop:
             self.site.log(str(stop))
-            self.stopped = Stop(rule="stop", sentence=str(stop))
+            self.brake.stop(str(stop))
         finally:
-            room.release()
-            async with self.freed:
-                self.freed.notify_all()
+            self.room.release()
+            await self._say_freed()
 
-    async def _until_leased(self, planned: PlannedTarget) -> None:
-        said = ""
-        while not await self._must_stop():
-            row = await self._row(planned.target.name)
+    async def _until_ended(self, planned: PlannedTarget, *, settling: bool, retry: bool) -> None:
+        said, name = "", planned.target.name
+        while not await self.brake.holds(planned.target, settling=settling):
+            row = await self._row(name)
             if row.state is TargetState.ENDED and row.outcome is not Outcome.UNKNOWN:
                 return
-            answer = await ChangeJob(self.record, self.plan, planned, self.channel, self.driver, row).run()
-            if isinstance(answer, JobResult):
-                self.site.log(f"{planned.target.name}: {answer.outcome.value}: {answer.reason}")
+            if await self._not_due(planned, row, settling=settling):
+                continue
+            if await left_in_quarantine(self.record, row):
                 return
-            if answer.sentence != said:
-                said = answer.sentence
-                await self._say(planned.target.name, said)
-            await self._wait_for_room(answer)
+            if (held := await self._held_back(planned, row)) is not None:
+                if held.again:
+                    continue
+                return
+            job = ChangeJob(self.record, self.plan, planned, self.channel, self.driver, row)
+            answer = await job.run(retry=retry)
+            if isinstance(answer, JobResult):
+                self.site.log(f"{name}: {answer.outcome.value}: {answer.reason}")
+                return
+            self.site.log(f"{name} {answer.sentence}")
+            if isinstance(answer, Busy):
+                if answer.sentence != said:
+                    said = answer.sentence
+                    await self._say(name, said)
+                await self._wait_for_room()
 
-    async def _wait_for_room(self, busy: Busy) -> None:
+    async def _not_due(self, planned: PlannedTarget, row: TargetRow, *, settling: bool) -> bool:
+        """Wait for the time of a target's next try; False where it is due.
+
+        The wait takes no place of this process. It ends early when launching stops.
+        """
+        if not row.generation:
+            return False
+        kinds = (EntryKind.GENERATION_RAISED, EntryKind.TARGET_OUTCOME)
+        entries = await self.record.call(
+            self.site.ledger.entries, self.plan.rollout, kinds=kinds, target=planned.target.name
+        )
+        due = not_before(entries)
+        if due is None or self.site.clock() >= due:
+            return False
+        self.room.release()
+        await self._say_freed()
+        try:
+            while (left := (due - self.site.clock()).total_seconds()) > 0:
+                await self.site.pause(min(left, LONGEST_PAUSE))
+                if await self.brake.holds(planned.target, settling=settling):
+                    break
+        finally:
+            await self.room.acquire()
+        return True
+
+    async def _say_freed(self) -> None:
+        async with self.freed:
+            self.freed.notify_all()
+
+    async def _held_back(self, planned: PlannedTarget, row: TargetRow) -> HeldBack | None:
+        """Say why it is not this target's turn, after a moment's wait where it is asked again; None where it is."""
+        held = await self.turns.holds_back(planned, row)
+        if held is None:
+            return None
+        if held.sentence != row.waits_for:
+            self.site.log(f"{row.target} {held.sentence}")
+            if not held.ended:
+                await self._say(row.target, held.sentence)
+        if held.again:
+            await self._wait_for_room()
+        return held
+
+    async def _wait_for_room(self) -> None:
         """Wait until a job of this process ends, or look again after a moment: other workers hold leases too."""
         async with self.freed:
             try:
@@ -154,6 +217,7 @@ async def apply_wave(
     if why_not is not None or plan is None:
         return WaveSummary(wave=wave, shard=shard, sentence=why_not or "there is no plan", skipped=True)
     targets = shard_of(plan, wave, shard, shards)
+    targets += caught_up(plan, site.ledger.targets(rollout), wave, shard, shards)
     if not targets:
         return WaveSummary(wave=wave, shard=shard, sentence="this shard has no targets", skipped=True)
     record = Record(site, rollout)
@@ -164,8 +228,35 @@ async def apply_wave(
         await record.close()
     free_ended(site, rollout)
     names = {item.target.name for item in targets}
-    counts = count(row for row in site.ledger.targets(rollout) if row.target in names)
-    return summary_of(wave, shard, counts.model_dump(), work.stopped)
+    counts = count(row for row in site.ledger.targets(rollout) if row.target in names).model_dump()
+    summary = summary_of(wave, shard, counts, work.brake.verdict)
+    left_over = work.turns.leftover_sentence()
+    if left_over:
+        leave_for_next_window(site, plan, wave, run_id, left_over)
+        summary = summary.model_copy(
+            update={"sentence": f"{summary.sentence}; {left_over}", "bad": _bad(counts, left=True)}
+        )
+    _record_applied(site, rollout, summary, run_id, work.brake.verdict)
+    return summary
+
+
+def _record_applied(site: Site, rollout: str, summary: WaveSummary, run_id: str, stop: Stop | None) -> None:
+    """Write how a shard of a wave went and which rule stopped it, with the numbers that it had then."""
+    number = len(site.ledger.entries(rollout, kinds=[EntryKind.WAVE_APPLIED]))
+    body = {
+        "wave": summary.wave,
+        "shard": summary.shard,
+        "run": run_id,
+        "stop": stop.model_dump(mode="json") if stop else None,
+        **summary.counts,
+    }
+    key = f"wave-applied:{summary.wave}:{summary.shard}:{run_id}:{number}"
+    site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.WAVE_APPLIED, key=key, body=body))
+
+
+def _bad(counts: dict[str, int], *, left: bool = False) -> bool:
+    """Say whether a shard is shown failed: what is ``left`` for the next window is no failure."""
+    return any(counts.get(name) for name in ("failed", "unknown", "drifted") + (() if left else ("pending",)))
 
 
 def summary_of(wave: int, shard: int, counts: dict[str, int], stopped: Stop | None) -> WaveSummary:
@@ -174,7 +265,7 @@ def summary_of(wave: int, shard: int, counts: dict[str, int], stopped: Stop | No
     sentence = f"wave {wave}: {said or 'nothing'} of {counts.get('total', 0)}"
     if stopped is not None:
         sentence += f"; stopped launching: {stopped.sentence}"
-    bad = counts.get("failed", 0) > 0 or counts.get("pending", 0) > 0
+    bad = _bad(counts)
     return WaveSummary(
         wave=wave, shard=shard, counts=counts, stopped=stopped.sentence if stopped else None, sentence=sentence, bad=bad
     )

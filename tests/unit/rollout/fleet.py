@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from patching.rollout.answers import Answer, Closing, Discovered, Request, Verdi
 from patching.rollout.approval import approval_request, decide, prepare
 from patching.rollout.closing import close_run, verify
 from patching.rollout.discovery import discover
+from patching.rollout.error_budget import record_budgets
 from patching.rollout.gates import gate
 from patching.rollout.judging import judge
 from patching.rollout.planning import make_plan
@@ -41,6 +43,11 @@ class Moment:
     def advance(self, **by: float) -> None:
         self.now += timedelta(**by)
 
+    async def pause(self, seconds: float) -> None:
+        """Let time pass at once, and other tasks have their turn."""
+        self.advance(seconds=seconds)
+        await asyncio.sleep(0)
+
 
 @dataclass
 class Metrics:
@@ -49,6 +56,13 @@ class Metrics:
     errors: dict[str, float] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     down: bool = False
+    share: float = 0.0
+    """Error share of the whole service, in every window."""
+
+    async def total(self, selector, seconds, at):  # type: ignore[no-untyped-def]
+        if self.down:
+            raise MetricSourceUnavailable("the metric source does not answer (simulated)")
+        return seconds * (self.share if selector.startswith("e") else 1.0)
 
     async def increases(self, matchers, errors, requests, start, end):  # type: ignore[no-untyped-def]
         if self.down:
@@ -131,6 +145,7 @@ class Fleet:
             lease_ttl=5.0,
             patience=5.0,
             poll=0.02,
+            pause=self.clock.pause,
         )
 
     @classmethod
@@ -200,6 +215,7 @@ class Fleet:
         await self.approve()
 
     async def gate(self, wave: int):  # type: ignore[no-untyped-def]
+        await record_budgets(self.site, self.rollout, wave)
         return gate(self.site, self.rollout, wave, self.request.run_id)
 
     async def apply(self, wave: int, stop=lambda: None):  # type: ignore[no-untyped-def]

@@ -1,0 +1,82 @@
+"""Brake: the one place that decides whether another change job of a wave may begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from patching.ledger.entry import EntryKind
+from patching.plan.document import Plan
+from patching.rollout.budgets import Stop, answered_for, spent
+from patching.rollout.losses import any_lost, loss_in_the_way, lost_targets
+from patching.rollout.record import Record
+from patching.rollout.states import RolloutState
+from patching.target import Target
+
+ASKED = "stop"
+
+
+class Brake:
+    """What stops launching in one wave: a person, the stop switch, the rollout's state, a budget, a lost target.
+
+    ``stopped`` is the first stop that holds for the whole wave; it is kept, so that a budget that a late success
+    relieves does not let launching begin again. ``in_the_way`` is the last loss that kept one class from beginning.
+    """
+
+    def __init__(self, record: Record, plan: Plan, wave: int, asked_to_stop: Callable[[], str | None]) -> None:
+        self.record = record
+        self.ledger = record.site.ledger
+        self.plan = plan
+        self.wave = wave
+        self.asked_to_stop = asked_to_stop
+        self.stopped: Stop | None = None
+        self.in_the_way: Stop | None = None
+        self._answered: frozenset[int] | None = None
+
+    @property
+    def verdict(self) -> Stop | None:
+        """Why launching stopped, None where it did not: a whole wave's stop before one of a hardware class."""
+        return self.stopped or self.in_the_way
+
+    async def holds(self, target: Target, *, settling: bool = False) -> bool:
+        """Say whether this target must not begin now.
+
+        One whose outcome is unknown is ``settling``: it has begun already, and only its settling can tell what became
+        of it, so missing evidence does not stop it.
+        """
+        if self.stopped is not None:
+            return True
+        asked = await self._asked()
+        if asked is not None:
+            self.stopped = Stop(rule=ASKED, sentence=asked)
+            return True
+        groups = await self.record.call(self.ledger.outcomes, self.plan.rollout)
+        stop = spent(self.plan.policy.spec.rollout.stop_when, self.wave, groups, await self._promoted_by_people())
+        if stop is not None and (stop.accuses or not settling):
+            self.stopped = stop
+            return True
+        if settling or not any_lost(groups):
+            return False
+        rows = await self.record.call(self.ledger.targets, self.plan.rollout)
+        loss = loss_in_the_way(self.plan, target, lost_targets(rows))
+        self.in_the_way = loss or self.in_the_way
+        return loss is not None
+
+    def stop(self, sentence: str) -> None:
+        """Stop the whole wave for a reason that a job met."""
+        self.stopped = self.stopped or Stop(rule=ASKED, sentence=sentence)
+
+    async def _asked(self) -> str | None:
+        reason = self.asked_to_stop() or await self.record.call(self.ledger.stopped)
+        if reason is not None:
+            return reason
+        row = await self.record.call(self.ledger.rollout, self.plan.rollout)
+        if row is None or row.state is not RolloutState.RUNNING:
+            return f'the rollout is "{row.state.value if row else "gone"}"'
+        return None
+
+    async def _promoted_by_people(self) -> frozenset[int]:
+        """Read once: only a held rollout can be promoted, and that ends this run's work."""
+        if self._answered is None:
+            entries = await self.record.call(self.ledger.entries, self.plan.rollout, kinds=[EntryKind.VERDICT])
+            self._answered = answered_for(entries)
+        return self._answered
