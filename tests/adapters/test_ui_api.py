@@ -48,10 +48,25 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlLedger]:
     Story(opened, clock, size=12, name="payments", emergency=True).opened()
     yielded = {"rollout": None, "sentence": "run patch__x::1 is at work on this rollout: this run leaves it to it"}
     opened.append(NewEntry(chain=CONTROL, kind=EntryKind.RUN_BEGAN, key=f"run:{DAG}:yielded", body=yielded))
+    incident_of_the_past(opened)
     yield opened
     opened.close()
 
 
+def incident_of_the_past(ledger: SqlLedger) -> None:
+    """Write an undo of the first rollout that failed, and its release."""
+    told = {"id": INCIDENT, "rollout": ROLLOUT, "policy": "web-os-security", "cause": "the undo failed on web-01"}
+    evidence = {"target": "web-01", "reason": "not back", "steps": [], "wanted_back": {}, "now": {"answers": False}}
+    body = {"id": INCIDENT, "rollout": ROLLOUT, "evidence": ledger.store_document("evidence", evidence)}
+    for kind, more, target in (
+        (EntryKind.INCIDENT_OPENED, {**told, "targets": ["web-01"]}, None),
+        (EntryKind.INCIDENT_EVIDENCE, body, "web-01"),
+        (EntryKind.INCIDENT_RELEASED, {"id": INCIDENT, "reason": "eva: by hand"}, None),
+    ):
+        ledger.append(NewEntry(chain=CONTROL, kind=kind, key=kind.value, target=target, actor="eva", body=more))
+
+
+INCIDENT = "undo-web-os-security-20261124-220000-1"
 ROLLOUT = "web-os-security-20261124-220000-1"
 EMERGENCY = "payments-20261124-220000-1"
 
@@ -75,12 +90,14 @@ def every_api_route(app: FastAPI) -> list[APIRoute]:
 
 
 def address(route: APIRoute, rollout: str = ROLLOUT) -> str:
-    filled = route.path.replace("{rollout}", rollout).replace("{target}", "web-01")
+    filled = route.path.replace("{rollout}", rollout).replace("{target}", "web-01").replace("{incident}", INCIDENT)
     return filled.replace("{dag_id}", DAG).replace("{run_id:path}", RUN.replace("+", "%2B"))
 
 
 def test_every_route_of_the_api_is_walked(app: FastAPI) -> None:
     assert {route.path for route in api_routes(app)} == {
+        "/api/incidents",
+        "/api/incidents/{incident}",
         "/api/leases",
         "/api/rollouts",
         "/api/rollouts/{rollout}",
@@ -102,7 +119,8 @@ def test_anonymous_learns_nothing_about_what_exists(app: FastAPI) -> None:
 
 
 def test_reader_of_another_dag_is_refused_with_403(app: FastAPI) -> None:
-    guarded = [route for route in api_routes(app) if route.path not in ("/api/rollouts", "/api/leases")]
+    lists = ("/api/rollouts", "/api/leases", "/api/incidents")
+    guarded = [route for route in api_routes(app) if route.path not in lists]
     for route in guarded:
         answer = client(app, "bob").get(address(route))
         assert answer.status_code == 403, route.path
@@ -130,6 +148,17 @@ def test_leases_name_only_rollouts_that_the_user_may_read(app: FastAPI, ledger: 
 def test_reader_of_the_dag_reads_everything(app: FastAPI) -> None:
     for route in api_routes(app):
         assert client(app, "alice").get(address(route)).status_code == 200, route.path
+
+
+def test_an_incident_is_read_by_who_may_read_its_rollouts_logs(app: FastAPI) -> None:
+    """F10: the list tells no more than the rollout; the evidence has output of steps."""
+    (line,) = client(app, "carol").get("/api/incidents").json()["incidents"]
+    assert (line["id"], line["locks"], line["released_by"]) == (INCIDENT, False, "eva")
+    assert "evidence" not in line
+    assert client(app, "carol").get(f"/api/incidents/{INCIDENT}").status_code == 403
+    assert client(app, "bob").get("/api/incidents").json()["incidents"] == []
+    (found,) = client(app, "alice").get(f"/api/incidents/{INCIDENT}").json()["evidence"]
+    assert (found["target"], found["now"]) == ("web-01", {"answers": False})
 
 
 def test_step_log_asks_for_access_to_logs(app: FastAPI) -> None:

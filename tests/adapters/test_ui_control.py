@@ -1,4 +1,4 @@
-"""The API that changes a rollout (S8): who may, who and why are in the ledger, and no other site leads here."""
+"""The API that changes a rollout (S8, F10): who may, who and why are in the ledger, and no other site leads here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from patching.ledger.entry import CONTROL, EntryKind
+from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.ledger.store import SqlLedger
 from patching.rollout.states import RolloutState
 from patching_airflow.ui.app import create_app
@@ -22,6 +22,8 @@ from rollout_page.stories import Story, held, open_story_ledger
 DAG = "patch__web-os-security"
 ROLLOUT = "web-os-security-20261124-220000-1"
 EMERGENCY = "payments-20261124-220000-1"
+INCIDENT = "undo-web-os-security-20261124-220000-1"
+KEPT = "web-05"
 WHY = {"reason": "maintenance of the power feed"}
 
 # eva may edit the runs of one DAG, vic may only read it, erin has emergencies, root may change every DAG.
@@ -39,6 +41,8 @@ def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
     opened, clock = open_story_ledger(tmp_path)
     held(opened, clock, 12)
     Story(opened, clock, size=12, name="payments", emergency=True).opened()
+    body: dict[str, Any] = {"reason": "could not be undone", "until": None}
+    opened.append(NewEntry(chain=ROLLOUT, kind=EntryKind.QUARANTINED, key="kept", target=KEPT, body=body))
     yield opened
     opened.close()
 
@@ -48,6 +52,14 @@ def app(ledger: SqlLedger) -> FastAPI:
     return create_app(lambda: ledger, guard_for(lambda user, dag, access: (dag, access) in MAY.get(user, set())))
 
 
+@pytest.fixture
+def incident(ledger: SqlLedger) -> str:
+    """An undo of the story's rollout that failed."""
+    body = {"id": INCIDENT, "rollout": ROLLOUT, "policy": "web-os-security", "cause": "the undo failed on web-05"}
+    ledger.append(NewEntry(chain=CONTROL, kind=EntryKind.INCIDENT_OPENED, key="incident", body=body))
+    return INCIDENT
+
+
 def client(app: FastAPI, user: str | None) -> TestClient:
     return TestClient(app, headers={"x-user": user} if user else {})
 
@@ -55,7 +67,13 @@ def client(app: FastAPI, user: str | None) -> TestClient:
 def addresses(app: FastAPI) -> list[str]:
     routes = [route for route in app.routes if isinstance(route, APIRoute) and "POST" in route.methods]
     assert all(route.methods == {"POST"} for route in routes)
-    return [route.path.replace("{rollout}", ROLLOUT) for route in routes]
+    filled = [route.path.replace("{rollout}", ROLLOUT).replace("{target}", KEPT) for route in routes]
+    return [path.replace("{incident}", INCIDENT) for path in filled]
+
+
+def asked(path: str) -> dict[str, str]:
+    """Give the body that a route asks for."""
+    return {**WHY, "target": "web-09"} if path.endswith("/skip") else WHY
 
 
 def state(ledger: SqlLedger, rollout: str = ROLLOUT) -> RolloutState:
@@ -65,10 +83,13 @@ def state(ledger: SqlLedger, rollout: str = ROLLOUT) -> RolloutState:
 
 
 def test_every_changing_route_is_walked(app: FastAPI) -> None:
-    acts = [f"/api/rollouts/{ROLLOUT}/{act}" for act in ("hold", "resume", "promote", "abort", "undo")]
-    assert sorted(addresses(app)) == sorted([*acts, "/api/stop-all"])
+    names = ("hold", "resume", "promote", "abort", "undo", "skip", "retry")
+    acts = [f"/api/rollouts/{ROLLOUT}/{act}" for act in names]
+    released = [f"/api/targets/{KEPT}/release", f"/api/incidents/{INCIDENT}/release"]
+    assert sorted(addresses(app)) == sorted([*acts, *released, "/api/stop-all"])
 
 
+@pytest.mark.usefixtures("incident")
 def test_nobody_without_the_right_changes_anything(app: FastAPI, ledger: SqlLedger) -> None:
     """Anonymous: 401, before anything else is looked at. A reader, or an editor of another DAG: 403."""
     before = ledger.heads()
@@ -76,7 +97,7 @@ def test_nobody_without_the_right_changes_anything(app: FastAPI, ledger: SqlLedg
         for body in ({"json": WHY}, {"content": b"{broken"}, {"json": {}}):
             assert client(app, None).post(path, **body).status_code == 401, path  # type: ignore[arg-type]
         for user in ("vic", "olga", "nobody"):
-            assert client(app, user).post(path, json=WHY).status_code == 403, (path, user)
+            assert client(app, user).post(path, json=asked(path)).status_code == 403, (path, user)
     assert client(app, "eva").post("/api/stop-all", json=WHY).status_code == 403
     assert client(app, "root").post(f"/api/rollouts/{ROLLOUT}/abort", json=WHY).status_code == 403
     assert ledger.heads() == before
@@ -104,6 +125,8 @@ def test_reading_methods_change_nothing(app: FastAPI, ledger: SqlLedger) -> None
         ({"json": {"reason": 7}}, 422),
         ({"json": {"reason": "x" * 401}}, 422),
         ({"json": {"reason": "x", "actor": "somebody else"}}, 422),
+        ({"json": {"reason": "x", "target": ["web-09"]}}, 422),
+        ({"json": {"reason": "x", "now": "yes"}}, 422),
         ({"json": {"reason": "x" * 20_000}}, 413),
         ({"json": WHY, "headers": {"sec-fetch-site": "cross-site"}}, 403),
         ({"json": WHY, "headers": {"sec-fetch-site": "same-site"}}, 403),
@@ -186,6 +209,87 @@ def test_security_that_cannot_be_loaded_denies_every_change(ledger: SqlLedger) -
     for path in addresses(app):
         assert client(app, "eva").post(path, json=WHY).status_code == 403
     assert ledger.heads() == before
+
+
+# Single targets, abort at once, incidents
+
+
+def test_skip_and_retry_are_kept_with_the_login_and_the_reason(app: FastAPI, ledger: SqlLedger) -> None:
+    eva, path = client(app, "eva"), f"/api/rollouts/{ROLLOUT}"
+    answer = eva.post(f"{path}/skip", json={**WHY, "target": "web-09"})
+    assert (answer.status_code, answer.json()["run"]) == (200, None), answer.text
+    ended = ledger.entries(ROLLOUT, kinds=[EntryKind.TARGET_OUTCOME], target="web-09")[-1]
+    assert (ended.actor, ended.body["outcome"], ended.body["reason"]) == (
+        "eva",
+        "skipped",
+        f"skipped by eva: {WHY['reason']}",
+    )
+    assert eva.post(f"{path}/skip", json={**WHY, "target": "nobody"}).status_code == 404
+    assert eva.post(f"{path}/skip", json={**WHY, "target": "web-01"}).status_code == 409
+    assert eva.post(f"{path}/promote", json=WHY).status_code == 200
+    answer = eva.post(f"{path}/retry", json=WHY)
+    assert answer.json()["sentence"] == f"web-08 of {ROLLOUT} is tried again, from the step that failed"
+    assert answer.json()["run"] == {"dag_id": DAG, "conf": {"reason": f"retry by eva: {WHY['reason']}"}}
+    raised = ledger.entries(ROLLOUT, kinds=[EntryKind.GENERATION_RAISED])[-1]
+    assert (raised.actor, raised.target) == ("eva", "web-08")
+    assert ledger.verify() == []
+
+
+def test_retry_that_leaves_the_rollout_held_names_no_run(app: FastAPI) -> None:
+    eva, path = client(app, "eva"), f"/api/rollouts/{ROLLOUT}"
+    eva.post(f"{path}/promote", json=WHY)
+    eva.post(f"{path}/hold", json=WHY)
+    answer = eva.post(f"{path}/retry", json={**WHY, "target": "web-08"})
+    assert (answer.status_code, answer.json()["run"]) == (200, None)
+
+
+def test_abort_at_once_is_said_in_the_ledger(app: FastAPI, ledger: SqlLedger) -> None:
+    answer = client(app, "eva").post(f"/api/rollouts/{ROLLOUT}/abort", json={**WHY, "now": True})
+    assert answer.json()["rollout"]["state"] == "aborted"
+    (now,) = ledger.entries(ROLLOUT, kinds=[EntryKind.ABORTED_NOW])
+    assert (now.actor, now.body["reason"]) == ("eva", f"eva: {WHY['reason']}")
+
+
+def test_release_of_a_target_is_for_who_may_change_the_rollout_that_keeps_it(app: FastAPI, ledger: SqlLedger) -> None:
+    path = f"/api/targets/{KEPT}/release"
+    answer = client(app, "eva").post(path, json=WHY)
+    assert "has left quarantine" in answer.json()["sentence"]
+    assert ledger.entries(ROLLOUT, kinds=[EntryKind.RELEASED])[-1].actor == "eva"
+    assert client(app, "eva").post(path, json=WHY).status_code == 404
+
+
+def test_an_incident_locks_until_its_release(app: FastAPI, ledger: SqlLedger, incident: str) -> None:
+    eva = client(app, "eva")
+    answer = eva.post(f"/api/rollouts/{ROLLOUT}/promote", json=WHY)
+    assert (answer.status_code, incident in answer.json()["detail"]) == (409, True)
+    view = eva.get(f"/api/rollouts/{ROLLOUT}").json()
+    assert (view["incident"]["id"], view["acts"][0]["act"]) == (incident, "release-incident")
+    answer = eva.post(f"/api/incidents/{incident}/release", json=WHY)
+    assert (answer.status_code, answer.json()["by"]) == (200, "eva")
+    assert eva.post(f"/api/incidents/{incident}/release", json=WHY).status_code == 409
+    assert eva.post("/api/incidents/nobody/release", json=WHY).status_code == 404
+    assert eva.post(f"/api/rollouts/{ROLLOUT}/promote", json=WHY).status_code == 200
+    entry = ledger.entries(CONTROL, kinds=[EntryKind.INCIDENT_RELEASED])[-1]
+    assert (entry.actor, entry.body["reason"]) == ("eva", f"eva: {WHY['reason']}")
+
+
+def test_the_page_is_given_only_the_acts_that_its_reader_may_do(app: FastAPI) -> None:
+    path = f"/api/rollouts/{ROLLOUT}"
+    eva, vic = client(app, "eva").get(path).json(), client(app, "vic").get(path).json()
+    assert [act["act"] for act in eva["acts"]] == ["promote", "retry", "undo", "abort"]
+    assert all(act["says"] and act["label"] for act in eva["acts"])
+    assert set(eva["target_acts"]) == {"skip", "retry", "release"}
+    assert (vic["acts"], vic["target_acts"]) == ([], {})
+    assert [act["act"] for act in client(app, "root").get("/api/rollouts").json()["acts"]] == ["stop-all"]
+    assert client(app, "eva").get("/api/rollouts").json()["acts"] == []
+
+
+def test_every_act_that_the_page_is_given_is_one_that_the_api_does(app: FastAPI) -> None:
+    acts = client(app, "eva").get(f"/api/rollouts/{ROLLOUT}").json()["acts"]
+    (promote,) = [act for act in acts if act["act"] == "promote"]
+    answer = client(app, "eva").post(f"/api/{promote['path']}", json={**WHY, **promote["body"]})
+    assert answer.status_code == 200, answer.text
+    assert {f"/api/{act['path']}" for act in acts} <= set(addresses(app))
 
 
 @pytest.mark.parametrize(("identity", "name", "said"), [("eva", "eva", "eva"), ("7", "eva", "eva (id 7)")])

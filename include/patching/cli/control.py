@@ -1,4 +1,4 @@
-"""``patching hold|resume|promote|abort|undo|stop-all``: a person's decisions, through Airflow's API."""
+"""``patching hold|resume|promote|abort|undo|skip|retry|release|stop-all``: a person's decisions, by Airflow's API."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ RolloutId = Annotated[str, typer.Argument(help="Id of the rollout, as `patching 
 Why = Annotated[str, typer.Option("--reason", help="Why; it is kept in the ledger with your name.", metavar="WHY")]
 Run = Annotated[bool, typer.Option("--run/--no-run", help="Start the run that does it, or leave it to the next one.")]
 Wave = Annotated[int | None, typer.Option(help="Refuse any other wave than this one.", min=1)]
+Now = Annotated[bool, typer.Option("--now", help="Also cancel what only reads or downloads.")]
+Failed = Annotated[bool, typer.Option("--failed", help="Every target that failed, was offline, or is unknown.")]
+TargetName = Annotated[str, typer.Argument(help="Name of a target, as the rollout lists it.", metavar="TARGET")]
+MaybeTarget = Annotated[str, typer.Argument(help="Name of one target.", metavar="[TARGET]")]
 Off = Annotated[bool, typer.Option("--off", help="Allow everything again.")]
 
 Document = dict[str, Any]
@@ -53,12 +57,55 @@ def promote(
     return _act("promote", rollout, body, url, as_json, run=run)
 
 
-def abort(rollout: RolloutId, reason: Why, as_json: AsJson = False, url: Url = "") -> int:
+def abort(rollout: RolloutId, reason: Why, now: Now = False, as_json: AsJson = False, url: Url = "") -> int:
     """End a rollout: nothing new begins, what is at work on a target ends there, what is changed stays changed.
 
+    With --now jobs that only read or download are cancelled within seconds. One that installs, restarts or reboots is
+    never cancelled: its job goes to its end, and the answer names it.
     Exit code 0: it is aborted. 1: refused, and the message says what is allowed.
     """
-    return _act("abort", rollout, {"reason": reason}, url, as_json)
+    return _act("abort", rollout, {"reason": reason, "now": now}, url, as_json)
+
+
+def skip(rollout: RolloutId, target: TargetName, reason: Why, as_json: AsJson = False, url: Url = "") -> int:
+    """Leave a target that has not begun out of an open rollout, for good; it stays as it is.
+
+    Exit code 0: it is skipped. 1: refused: it has begun or ended, or is not in the plan.
+    """
+    return _act("skip", rollout, {"reason": reason, "target": target}, url, as_json)
+
+
+def retry(
+    rollout: RolloutId,
+    reason: Why,
+    target: MaybeTarget = "",
+    failed: Failed = False,
+    run: Run = True,
+    as_json: AsJson = False,
+    url: Url = "",
+) -> int:
+    """Try one target, or with --failed all that failed, once more in the same rollout, from the step that failed.
+
+    Steps that are done are not done again; a wave that was judged is judged anew. A rollout that a verdict held for it
+    goes on, and its run is started; one that a person held stays held.
+    Exit code 0: it is tried again. 1: refused, with what stands against each target, or no run could be started.
+    """
+    if bool(target) == failed:
+        raise typer.BadParameter("name one TARGET, or give --failed for all of them", param_hint="TARGET, --failed")
+    body: Document = {"reason": reason, "target": target} if target else {"reason": reason}
+    return _act("retry", rollout, body, url, as_json, run=run)
+
+
+def release(target: TargetName, reason: Why, as_json: AsJson = False, url: Url = "") -> int:
+    """Release a target that you have looked at: first the place that an unknown end keeps, then its quarantine.
+
+    A target whose place is released goes into quarantine; release it once more when it may be patched again.
+    Exit code 0: it is released. 1: refused: nothing keeps it.
+    """
+    with AirflowApi.from_environment(url) as api:
+        done = post(api, f"targets/{quote(target, safe='')}/release", {"reason": reason})
+    show_done(done, as_json)
+    return OK
 
 
 def undo(rollout: RolloutId, reason: Why, run: Run = True, as_json: AsJson = False, url: Url = "") -> int:
@@ -76,20 +123,20 @@ def stop_all(reason: Why, off: Off = False, as_json: AsJson = False, url: Url = 
     Exit code 0: it is turned. 1: refused.
     """
     with AirflowApi.from_environment(url) as api:
-        done = _post(api, "stop-all", {"reason": reason, "on": not off})
-    _show(done, as_json)
+        done = post(api, "stop-all", {"reason": reason, "on": not off})
+    show_done(done, as_json)
     return OK
 
 
 def _act(act: str, rollout: str, body: Document, url: str, as_json: bool, *, run: bool = False) -> int:
     with AirflowApi.from_environment(url) as api:
-        done = _post(api, f"rollouts/{quote(rollout, safe='')}/{act}", body)
-        started = _start(api, done) if run else None
-    _show({**done, "started": started}, as_json)
+        done = post(api, f"rollouts/{quote(rollout, safe='')}/{act}", body)
+        started = _start(api, done) if run and done["run"] else None
+    show_done({**done, "started": started}, as_json)
     return OK
 
 
-def _post(api: AirflowApi, path: str, body: Document) -> Document:
+def post(api: AirflowApi, path: str, body: Document) -> Document:
     """Send it; raises PatchingError with the server's words where it was refused."""
     try:
         return dict(api.post(f"/patching/api/{path}", body))
@@ -110,5 +157,6 @@ def _start(api: AirflowApi, done: Document) -> Document:
     return {"dag_id": dag_id, "run_id": run_id}
 
 
-def _show(done: Document, as_json: bool) -> None:
+def show_done(done: Document, as_json: bool) -> None:
+    """Print what was done, as its sentence or as JSON."""
     print(json.dumps(done, indent=2, ensure_ascii=False) if as_json else done["sentence"])

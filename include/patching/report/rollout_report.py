@@ -11,7 +11,9 @@ from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.plan.document import Exclusion, Plan
 from patching.report.markdown import report_markdown
 from patching.report.sentences import headline, next_steps
+from patching.report.wave_view import judged_waves
 from patching.rollout.late import left_out
+from patching.rollout.incidents import Incident
 from patching.rollout.states import RolloutState
 from patching.value import JsonValue, Value
 
@@ -92,6 +94,7 @@ class Report(Value):
     approval_required: int
     approval_reason: str
     approvers: tuple[Approver, ...]
+    incident: str | None = None
     next_steps: tuple[str, ...]
     waves: tuple[ReportedWave, ...]
     targets: tuple[ReportedTarget, ...]
@@ -115,18 +118,25 @@ class Report(Value):
 
 
 def make_report(
-    entries: Sequence[LedgerEntry], plan: Plan | None, row: RolloutRow, rows: Sequence[TargetRow], now: datetime
+    entries: Sequence[LedgerEntry],
+    plan: Plan | None,
+    row: RolloutRow,
+    rows: Sequence[TargetRow],
+    now: datetime,
+    *,
+    locked: Incident | None = None,
 ) -> Report:
     """Make the report of a rollout from its chain of entries, its frozen plan and its projected rows.
 
     ``last_entry`` and ``last_hash`` name the entry up to which it was made, so that it can be checked against the
-    ledger.
+    ledger. ``locked`` is the incident that locks the policy now.
     """
+    lock = locked.sentence if locked else ""
     quarantined, reasons = _quarantined(entries), _outcomes(entries)
     return Report(
         rollout=row.id,
         policy=row.policy,
-        headline=headline(row, rows),
+        headline=headline(row, rows, locked=lock),
         state=row.state,
         reason=row.reason,
         emergency=row.emergency,
@@ -138,7 +148,10 @@ def make_report(
         approval_required=plan.approval_required if plan else 0,
         approval_reason=_approval_reason(entries, plan),
         approvers=_approvers(entries, row.plan_digest),
-        next_steps=tuple(next_steps(row, rows, [item.target for item in quarantined])),
+        incident=locked.id if locked else None,
+        next_steps=tuple(
+            next_steps(row, rows, [item.target for item in quarantined], incident=locked.id if locked else "")
+        ),
         waves=_waves(entries, plan),
         targets=tuple(_target(item, plan, reasons) for item in rows),
         carried_over=tuple(item.target for item in rows if _not_begun(item)),
@@ -199,7 +212,7 @@ def _target(row: TargetRow, plan: Plan | None, reasons: _Outcomes) -> ReportedTa
 
 def _waves(entries: Sequence[LedgerEntry], plan: Plan | None) -> tuple[ReportedWave, ...]:
     started = {entry.body["wave"]: entry.at for entry in entries if entry.kind is EntryKind.WAVE_STARTED}
-    judged = {entry.body["wave"]: entry for entry in entries if entry.kind is EntryKind.VERDICT}
+    judged = judged_waves(entries)
     waves = []
     for wave in plan.waves if plan else ():
         verdict = judged.get(wave.index)
@@ -261,7 +274,7 @@ def _quarantined(entries: Sequence[LedgerEntry]) -> tuple[ReportedQuarantine, ..
                 reason=str(entry.body.get("reason", "")),
                 until=None if until is None else str(until),
             )
-        elif entry.kind is EntryKind.RELEASED and entry.target:
+        elif entry.kind is EntryKind.RELEASED and entry.target and entry.body.get("what") != "place":
             kept.pop(entry.target, None)
     return tuple(kept.values())
 

@@ -15,10 +15,13 @@ from patching.change import Outcome, TargetState
 from patching.ledger.base import RolloutRow, TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.plan.document import Plan, PlannedTarget
+from patching.report.acts import TARGET_ACTS, rollout_acts, target_acts
+from patching.report.incident_view import incident_line
 from patching.report.rollout_report import change_text
-from patching.report.sentences import headline, next_steps, standing, waiting_for
+from patching.report.sentences import headline, next_steps, standing, target_waits, waiting_for
 from patching.report.wave_view import wave_views
 from patching.rollout.late import late_view, left_out
+from patching.rollout.incidents import Incident
 from patching.rollout.states import FINAL, RolloutState
 from patching.value import JsonValue
 
@@ -36,6 +39,7 @@ VIEW_KINDS = (
     EntryKind.RELEASED,
     EntryKind.TRANSITION,
     EntryKind.VERDICT,
+    EntryKind.WAVE_REOPENED,
     EntryKind.WAVE_STARTED,
 )
 
@@ -49,27 +53,43 @@ def rollout_view(
     *,
     measured: Mapping[str, JsonValue] | None = None,
     stopped: str | None = None,
+    locked: Incident | None = None,
 ) -> dict[str, JsonValue]:
     """Make the document of one rollout.
 
     ``entries`` are those of its chain of the kinds in VIEW_KINDS (others are ignored); ``measured`` maps the digests
-    that ``measured`` entries name to their documents; ``stopped`` is the reason of the stop switch, if it is on.
+    that ``measured`` entries name to their documents; ``stopped`` is the reason of the stop switch, if it is on, and
+    ``locked`` the incident that locks the policy. ``acts`` are what the state allows, whoever may do it.
     """
     quarantined = _quarantined(entries)
     waves = wave_views(row, rows, plan, entries)
+    lock, undo_begun = locked.sentence if locked else "", _undo_begun(entries)
+    begun = waves_begun(entries)
     return {
         "schema_version": SCHEMA,
         "as_of": now.isoformat(),
         "rollout": _rollout(row),
-        "headline": headline(row, rows),
-        "sentence": _sentence(row, rows, waves),
+        "headline": headline(row, rows, stopped=stopped, locked=lock),
+        "sentence": waiting_for(row, rows, stopped=stopped, locked=lock) or _doing(row, rows, waves),
         "standing": standing(rows) if rows else "no target is planned",
-        "next_steps": next_steps(row, rows, list(quarantined)),
+        "next_steps": next_steps(row, rows, list(quarantined), incident=locked.id if locked else ""),
         "stop_switch": stopped,
+        "incident": incident_line(locked) if locked else None,
+        "acts": rollout_acts(row, rows, waves, undo_begun=undo_begun, locked=locked),
+        "target_acts": TARGET_ACTS,
         "counts": dict(Counter(shown_as(item) for item in rows)),
         "approval": _approval(entries, plan, row.plan_digest),
         "waves": waves,
-        "targets": _targets(rows, plan, waves, quarantined, now),
+        "targets": [
+            {
+                **shown,
+                "waits_for": target_waits(row, item, begun, stopped=stopped, locked=lock),
+                "acts": target_acts(
+                    row, item, quarantined=item.target in quarantined, undo_begun=undo_begun, locked=locked
+                ),
+            }
+            for item, shown in zip(rows, _targets(rows, plan, waves, quarantined, now), strict=True)
+        ],
         "plots": _plots(entries, measured or {}),
         "exclusions": [item.model_dump(mode="json") for item in left_out(plan, entries)],
         "late": late_view(plan, rows, entries),
@@ -88,11 +108,26 @@ def run_without_rollout(dag_id: str, run_id: str, now: datetime, sentence: str) 
     }
 
 
-def overview_line(row: RolloutRow, rows: Sequence[TargetRow]) -> dict[str, JsonValue]:
-    """Make one line of the list of rollouts; ``rows`` may be empty where the targets are not wanted."""
+def waves_begun(entries: Sequence[LedgerEntry]) -> set[int]:
+    """Give the waves whose gate has opened."""
+    return {int(entry.body["wave"]) for entry in entries if entry.kind is EntryKind.WAVE_STARTED}
+
+
+def _undo_begun(entries: Sequence[LedgerEntry]) -> bool:
+    moves = (entry for entry in entries if entry.kind is EntryKind.TRANSITION)
+    return any(entry.body.get("to") == RolloutState.UNDOING for entry in moves)
+
+
+def overview_line(
+    row: RolloutRow, rows: Sequence[TargetRow], *, stopped: str | None = None, locked: str = ""
+) -> dict[str, JsonValue]:
+    """Make one line of the list of rollouts; ``rows`` may be empty where the targets are not wanted.
+
+    ``stopped`` is the reason of the stop switch, ``locked`` the sentence of the incident that locks the policy.
+    """
     return {
         **_rollout(row),
-        "sentence": waiting_for(row, rows) or row.reason,
+        "sentence": waiting_for(row, rows, stopped=stopped, locked=locked) or row.reason,
         "standing": standing(rows) if rows else "",
         "counts": dict(Counter(shown_as(item) for item in rows)),
     }
@@ -116,11 +151,8 @@ def _rollout(row: RolloutRow) -> dict[str, JsonValue]:
     return {**plain, "dag_id": f"patch__{row.policy}", "final": row.state in FINAL}
 
 
-def _sentence(row: RolloutRow, rows: Sequence[TargetRow], waves: Sequence[Mapping[str, JsonValue]]) -> str:
-    """Answer what a person asks first: what does it wait for, or what is it doing, or why did it end."""
-    waits = waiting_for(row, rows)
-    if waits:
-        return waits
+def _doing(row: RolloutRow, rows: Sequence[TargetRow], waves: Sequence[Mapping[str, JsonValue]]) -> str:
+    """Say what a rollout that waits for nothing is doing, or why it ended."""
     if row.state is RolloutState.RUNNING:
         current = next((wave for wave in waves if wave["state"] in ("running", "soaking")), None)
         if current is not None:
@@ -156,7 +188,6 @@ def _targets(
             "undo_outcome": row.undo_outcome.value if row.undo_outcome else None,
             "verdict": verdicts.get(row.wave),
             "detail": row.detail,
-            "waits_for": row.waits_for,
             "quarantined": quarantined.get(row.target),
             "began_at": row.began_at.isoformat() if row.began_at else None,
             "ended_at": row.ended_at.isoformat() if row.ended_at else None,
@@ -208,7 +239,7 @@ def _quarantined(entries: Sequence[LedgerEntry]) -> dict[str, str]:
     for entry in entries:
         if entry.kind is EntryKind.QUARANTINED and entry.target:
             kept[entry.target] = str(entry.body.get("reason", ""))
-        elif entry.kind is EntryKind.RELEASED and entry.target:
+        elif entry.kind is EntryKind.RELEASED and entry.target and entry.body.get("what") != "place":
             kept.pop(entry.target, None)
     return kept
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from patching.change import Outcome, TargetState
 from patching.ledger.base import RolloutRow, TargetRow
-from patching.rollout.states import RolloutState
+from patching.rollout.states import FINAL, RolloutState
 
 MOST_NAMES = 8
 
@@ -24,6 +24,24 @@ OPENINGS = {
     RolloutState.SUPERSEDED: "Superseded",
     RolloutState.EXPIRED: "EXPIRED",
 }
+
+WAITS_BY_STATE = {
+    RolloutState.PLANNED: "waits for a run that may carry it out",
+    RolloutState.AWAITING_APPROVAL: "waits for approval",
+    RolloutState.WAITING: "waits for a run to go on with it",
+    RolloutState.HELD: "waits for a person to resume or abort it",
+}
+_TARGET_WAITS = {
+    RolloutState.PLANNED: "waits with its rollout for a run that may carry it out",
+    RolloutState.AWAITING_APPROVAL: "waits for the approval of the plan",
+    RolloutState.WAITING: "waits with its rollout for the next run",
+    RolloutState.HELD: "waits for a person: its rollout is held",
+}
+NOT_AT_WORK = (TargetState.PENDING, TargetState.WAITING)
+UNSETTLED = (
+    "waits for the next run, or patch_reconcile, to settle how its change ended; until then, or until a person "
+    "releases it, it keeps its place"
+)
 
 # Everything that is not what the plan wanted is said, the worst first.
 _TROUBLE = (
@@ -63,22 +81,36 @@ def standing(rows: Sequence[TargetRow]) -> str:
     return ", ".join(parts)
 
 
-def headline(row: RolloutRow, rows: Sequence[TargetRow]) -> str:
+def headline(row: RolloutRow, rows: Sequence[TargetRow], *, stopped: str | None = None, locked: str = "") -> str:
     """Say in one sentence how a rollout stands: state, targets, and what it waits for or why it ended."""
     said = f"{OPENINGS[row.state]}: {standing(rows)}" if rows else f"{OPENINGS[row.state]}: no target is planned"
-    more = waiting_for(row, rows) or row.reason
+    more = waiting_for(row, rows, stopped=stopped, locked=locked) or row.reason
     return f"{said}; {more}" if more else said
 
 
-def waiting_for(row: RolloutRow, rows: Sequence[TargetRow] = ()) -> str:
+def waiting_for(
+    row: RolloutRow, rows: Sequence[TargetRow] = (), *, stopped: str | None = None, locked: str = ""
+) -> str:
     """Answer "what is it waiting for?" in one sentence; empty where it waits for nothing.
 
-    The rollout's own sentence comes first; then, while it runs, what its targets wait for.
+    First what only a person can end: ``locked`` (the sentence of the incident that locks its policy), ``stopped`` (the
+    reason of the stop switch). Then the rollout's own sentence, and, while it runs, what its targets wait for.
     """
+    if row.state in FINAL:
+        return ""
+    if locked and row.state is not RolloutState.UNDOING:
+        return f"waits for a person to release an incident: {locked}"
+    if stopped is not None and row.state in (RolloutState.RUNNING, RolloutState.WAITING):
+        return f"waits for the stop switch to be turned off: everything is stopped ({stopped})"
     if row.waits_for:
         return row.waits_for
-    if row.state is RolloutState.HELD:
-        return f"waits for a person to resume or abort it: {row.reason}" if row.reason else "waits for a person"
+    if row.state in WAITS_BY_STATE:
+        said = WAITS_BY_STATE[row.state]
+        return f"{said}: {row.reason}" if row.reason else said
+    return _targets_wait(rows)
+
+
+def _targets_wait(rows: Sequence[TargetRow]) -> str:
     waiting = [target for target in rows if target.waits_for and target.outcome is None]
     if not waiting:
         return ""
@@ -90,9 +122,45 @@ def waiting_for(row: RolloutRow, rows: Sequence[TargetRow] = ()) -> str:
     return f"{len(waiting)} targets wait, {number} of them: {common}"
 
 
-def next_steps(row: RolloutRow, rows: Sequence[TargetRow], quarantined: Sequence[str] = ()) -> list[str]:
-    """Say what a person must do next, most urgent first; empty where nothing is to be done."""
+def target_waits(
+    row: RolloutRow, target: TargetRow, begun: Collection[int], *, stopped: str | None = None, locked: str = ""
+) -> str:
+    """Answer "what is it waiting for?" for one target in one sentence; empty for one that works or has ended.
+
+    ``begun`` are the waves whose gate has opened; ``stopped`` and ``locked`` are as for the rollout.
+    """
+    if target.outcome is Outcome.UNKNOWN and target.undo_outcome is None:
+        return UNSETTLED
+    if row.state in FINAL or target.outcome is not None or target.state not in NOT_AT_WORK:
+        return target.waits_for
+    if row.state is RolloutState.UNDOING:
+        return "waits for nothing any more: the rollout is being undone"
+    if locked:
+        return "waits for a person to release the incident that locks its policy"
+    if stopped is not None and row.state in (RolloutState.RUNNING, RolloutState.WAITING):
+        return "waits for the stop switch to be turned off"
+    if target.waits_for:
+        return target.waits_for
+    if row.state in _TARGET_WAITS:
+        return _TARGET_WAITS[row.state]
+    if target.wave in begun:
+        return f"waits for its turn in wave {target.wave}"
+    return f"waits for wave {max(begun)} to be promoted" if begun else f"waits for the gate of wave {target.wave}"
+
+
+def next_steps(
+    row: RolloutRow, rows: Sequence[TargetRow], quarantined: Sequence[str] = (), *, incident: str = ""
+) -> list[str]:
+    """Say what a person must do next, most urgent first; empty where nothing is to be done.
+
+    ``incident`` is the id of the incident that locks the policy.
+    """
     steps = []
+    if incident:
+        steps.append(
+            f"Read `patching incident show {incident}` (docs/runbooks/undo-failed.md), repair, then "
+            f"`patching incident release {incident} --reason …`: until then no rollout of this policy begins anything."
+        )
     unknown = [item.target for item in rows if Outcome.UNKNOWN in (item.outcome, item.undo_outcome)]
     broken = [item.target for item in rows if item.undo_outcome is Outcome.FAILED]
     if broken:
@@ -100,9 +168,15 @@ def next_steps(row: RolloutRow, rows: Sequence[TargetRow], quarantined: Sequence
             f"Repair {names(broken)} by hand: the undo failed there, so neither the old nor the new version is proven."
         )
     if unknown:
-        steps.append(f"Look at {names(unknown)}: nobody saw how the change ended there, and its capacity is kept.")
+        steps.append(
+            f"Look at {names(unknown)}: nobody saw how the change ended there, and its capacity is kept until the next "
+            "run settles it, or you `patching release` it."
+        )
     if quarantined:
-        steps.append(f"Release {names(quarantined)} from quarantine once repaired: no rollout touches them until then.")
+        steps.append(
+            f"Release {names(quarantined)} from quarantine once repaired (`patching release TARGET --reason …`): no "
+            "rollout touches them until then."
+        )
     steps += _by_state(row, rows)
     steps += _by_outcome(rows)
     return steps
@@ -132,7 +206,7 @@ def _stays_changed(rows: Sequence[TargetRow]) -> bool:
 def _by_outcome(rows: Sequence[TargetRow]) -> list[str]:
     steps = []
     for outcome, text in (
-        (Outcome.FAILED, "Find out why {names} failed; the reasons are in the table."),
+        (Outcome.FAILED, "Find out why {names} failed; `patching retry` tries them once more in an open rollout."),
         (Outcome.DRIFTED, "Plan {names} anew: somebody else changed them after planning."),
         (Outcome.OFFLINE, "Bring {names} back online: they were left out and still run the old version."),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from patching.report.printing import printable
 from patching.value import JsonValue
 
 SMALL = 30
@@ -24,23 +25,25 @@ def rollouts_text(listed: Document, *, every: bool = False) -> str:
     for item in listed["rollouts"]:
         state = str(item["state"]).upper() if item["state"] in ("held", "undoing", "undone") else item["state"]
         emergency = "  EMERGENCY" if item["emergency"] else ""
-        lines.append(f"{_safe(item['id'])}  {state}{emergency}  {_safe(item['standing'])}".rstrip())
+        lines.append(f"{printable(item['id'])}  {state}{emergency}  {printable(item['standing'])}".rstrip())
         if item["sentence"]:
-            lines.append(f"    {_safe(item['sentence'])}")
+            lines.append(f"    {printable(item['sentence'])}")
     return "\n".join(lines)
 
 
 def rollout_text(view: Document) -> str:
     """Write one rollout: the headline, waves, targets, and what a person must do."""
     rollout = view["rollout"]
-    facts = f"{_safe(rollout['id'])}  policy {_safe(rollout['policy'])}  plan {str(rollout['plan_digest'])[:12]}"
-    lines = [_safe(view["headline"]), facts, *_stopped(view["stop_switch"])]
-    if view["sentence"] and _safe(view["sentence"]) not in lines[0]:
-        lines.append(_safe(view["sentence"]))
+    facts = (
+        f"{printable(rollout['id'])}  policy {printable(rollout['policy'])}  plan {str(rollout['plan_digest'])[:12]}"
+    )
+    lines = [printable(view["headline"]), facts, *_stopped(view["stop_switch"])]
+    if view["sentence"] and printable(view["sentence"]) not in lines[0]:
+        lines.append(printable(view["sentence"]))
     lines += _section("Waves", [_wave(wave) for wave in view["waves"]])
     lines += _section(*_targets(view["targets"]))
     lines += _section("Late hosts", _late(view.get("late", [])))
-    lines += _section("What a person must do next", [f"- {_safe(step)}" for step in view["next_steps"]])
+    lines += _section("What a person must do next", [f"- {printable(step)}" for step in view["next_steps"]])
     return "\n".join(lines)
 
 
@@ -49,24 +52,24 @@ def changes_text(last: Document, now: Document) -> str:
     clock = f"{datetime.fromisoformat(str(now['as_of'])).astimezone(UTC):%H:%M:%SZ}"
     lines = []
     if now["rollout"]["state"] != last["rollout"]["state"]:
-        lines.append(f"{last['rollout']['state']} -> {now['rollout']['state']}: {_safe(now['rollout']['reason'])}")
+        lines.append(f"{last['rollout']['state']} -> {now['rollout']['state']}: {printable(now['rollout']['reason'])}")
     verdicts = {wave["index"]: wave["verdict"] for wave in last["waves"]}
     for wave in now["waves"]:
         if wave["verdict"] and wave["verdict"] != verdicts.get(wave["index"]):
-            lines.append(f"wave {wave['index']}: {wave['verdict']}: {_safe(wave['reason'])}")
+            lines.append(f"wave {wave['index']}: {wave['verdict']}: {printable(wave['reason'])}")
     before = {target["name"]: target for target in last["targets"]}
     lines += [
-        f"{_safe(target['name'])}: {_doing(target)}"
+        f"{printable(target['name'])}: {_doing(target)}"
         for target in now["targets"]
-        if _doing(target) != _doing(before.get(target["name"], {}))
+        if _does(target) != _does(before.get(target["name"], {}))
     ]
     if now["sentence"] != last["sentence"] and now["sentence"]:
-        lines.append(_safe(now["sentence"]))
+        lines.append(printable(now["sentence"]))
     return "\n".join(f"{clock}  {line}" for line in lines)
 
 
 def _stopped(reason: JsonValue) -> list[str]:
-    return [f"EVERYTHING IS STOPPED: {_safe(reason)}"] if reason is not None else []
+    return [f"EVERYTHING IS STOPPED: {printable(reason)}"] if reason is not None else []
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
@@ -76,18 +79,20 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 def _wave(wave: Document) -> str:
     name = f"{wave['index']}{' canary' if wave['canary'] else ''}"
     text = f"{name:<9} {wave['ended']} of {wave['targets']} ended  {wave['state']}"
-    return f"{text}: {_safe(wave['reason'])}" if wave["reason"] else text
+    return f"{text}: {printable(wave['reason'])}" if wave["reason"] else text
 
 
 def _late(late: Sequence[Document]) -> list[str]:
-    lines = [_safe(item["sentence"]) for item in late[:MOST_TARGETS]]
+    lines = [printable(item["sentence"]) for item in late[:MOST_TARGETS]]
     return [*lines, f"… and {len(late) - MOST_TARGETS} more; --json has all"] if len(late) > MOST_TARGETS else lines
 
 
 def _targets(targets: Sequence[Document]) -> tuple[str, list[str]]:
     shown = list(targets) if len(targets) <= SMALL else [item for item in targets if not _quiet(item)]
-    width = max([len(_safe(item["name"])) for item in shown[:MOST_TARGETS]], default=0)
-    lines = [f"{_safe(item['name']):<{width}}  wave {item['wave']}  {_doing(item)}" for item in shown[:MOST_TARGETS]]
+    width = max([len(printable(item["name"])) for item in shown[:MOST_TARGETS]], default=0)
+    lines = [
+        f"{printable(item['name']):<{width}}  wave {item['wave']}  {_doing(item)}" for item in shown[:MOST_TARGETS]
+    ]
     if len(shown) > MOST_TARGETS:
         lines.append(f"… and {len(shown) - MOST_TARGETS} more; --json has all")
     if len(shown) == len(targets):
@@ -96,7 +101,12 @@ def _targets(targets: Sequence[Document]) -> tuple[str, list[str]]:
 
 
 def _quiet(target: Document) -> bool:
-    return target["shown_as"] in QUIET and not target["waits_for"] and not target["quarantined"]
+    return target["shown_as"] in QUIET and not target["quarantined"]
+
+
+def _does(target: Document) -> str:
+    """Say what a target does, without what every target waits for that has not begun: the rollout's line says that."""
+    return "pending" if target and target["shown_as"] == "pending" else _doing(target)
 
 
 def _doing(target: Document) -> str:
@@ -107,10 +117,5 @@ def _doing(target: Document) -> str:
     if target["state"] in ("running", "undoing") and target["phase"]:
         said += f" ({target['phase']})"
     more = target["waits_for"] or ("" if target["shown_as"] in QUIET else target["detail"])
-    said += f": {_safe(more)}" if more else ""
+    said += f": {printable(more)}" if more else ""
     return f"{said}; in quarantine" if target["quarantined"] else said
-
-
-def _safe(value: JsonValue) -> str:
-    """Put a value on one line without anything that could steer a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(str(value).split()))

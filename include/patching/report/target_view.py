@@ -16,19 +16,26 @@ SCHEMA = 1
 
 
 def target_view(
-    row: TargetRow, plan: Plan | None, entries: Sequence[LedgerEntry], now: datetime
+    row: TargetRow, plan: Plan | None, entries: Sequence[LedgerEntry], now: datetime, *, waits_for: str | None = None
 ) -> dict[str, JsonValue]:
-    """Make the document of one target (V3) from the entries of its rollout that name it."""
+    """Make the document of one target (V3) from the entries of its rollout that name it.
+
+    ``waits_for`` is the one sentence of what it waits for, with what its rollout waits for (``target_waits``).
+    """
     mine = [entry for entry in entries if entry.target == row.target]
     planned = plan.planned(row.target) if plan else None
     return {
         "schema_version": SCHEMA,
         "as_of": now.isoformat(),
-        "target": {**row.model_dump(mode="json"), "shown_as": shown_as(row)},
+        "target": {**row.model_dump(mode="json"), **_waits(waits_for), "shown_as": shown_as(row)},
         "planned": _planned(planned) if planned else None,
         "steps": _steps(mine),
         "log": [line for line in (_line(entry) for entry in mine) if line],
     }
+
+
+def _waits(sentence: str | None) -> dict[str, JsonValue]:
+    return {} if sentence is None else {"waits_for": sentence}
 
 
 def _planned(item: PlannedTarget) -> dict[str, JsonValue]:
@@ -102,7 +109,8 @@ def _text(entry: LedgerEntry) -> str:
         case EntryKind.QUARANTINED:
             return f"quarantined until {body.get('until')}: {body.get('reason')}"
         case EntryKind.RELEASED:
-            return f"released from quarantine: {body.get('reason')}"
+            what = "its place is free" if body.get("what") == "place" else "released from quarantine"
+            return f"{what}: {body.get('reason')}"
         case EntryKind.LEASE_TAKEN_OVER:
             return f"lease taken over by {body.get('owner')} from {body.get('from')}"
         case _:

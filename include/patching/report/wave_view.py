@@ -22,11 +22,22 @@ def wave_views(
 ) -> list[dict[str, JsonValue]]:
     """Make the document of every wave of the plan, in order; empty without a plan."""
     started = {entry.body["wave"]: entry for entry in entries if entry.kind is EntryKind.WAVE_STARTED}
-    judged = {entry.body["wave"]: entry for entry in entries if entry.kind is EntryKind.VERDICT}
+    judged = judged_waves(entries)
     return [
         _wave(row, wave, rows, plan, started.get(wave.index), judged.get(wave.index))
         for wave in (plan.waves if plan else ())
     ]
+
+
+def judged_waves(entries: Sequence[LedgerEntry]) -> dict[int, LedgerEntry]:
+    """Map every judged wave to the verdict that holds; one that a retry reopened after its verdict is not in it."""
+    judged: dict[int, LedgerEntry] = {}
+    for entry in entries:
+        if entry.kind is EntryKind.VERDICT:
+            judged[int(entry.body["wave"])] = entry
+        elif entry.kind is EntryKind.WAVE_REOPENED:
+            judged.pop(int(entry.body["wave"]), None)
+    return judged
 
 
 def _wave(

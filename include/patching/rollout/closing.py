@@ -9,6 +9,7 @@ from patching.plan.document import Plan
 from patching.report.rollout_report import make_report
 from patching.rollout.answers import Closing, WaveSummary
 from patching.rollout.gates import carried_over, promoted
+from patching.rollout.incidents import lock_of
 from patching.rollout.probing import probe_fleet
 from patching.rollout.record import frozen_plan, request_of_run, rollout_of_run, run_key
 from patching.rollout.site import Site
@@ -89,7 +90,8 @@ def close_run(site: Site, dag_id: str, run_id: str) -> Closing:
     if row is None:
         return Closing(rollout=rollout, good=False, sentence="the ledger lost this rollout")
     good, sentence = colour(site, row, plan, run_id)
-    report = make_report(site.ledger.entries(rollout), plan, row, site.ledger.targets(rollout), site.clock())
+    rows, locked = site.ledger.targets(rollout), lock_of(site.ledger, row.policy)
+    report = make_report(site.ledger.entries(rollout), plan, row, rows, site.clock(), locked=locked)
     number = len(site.ledger.entries(rollout, kinds=[EntryKind.REPORT]))
     body = {
         "markdown": site.ledger.store_document("report", report.markdown),

@@ -119,6 +119,14 @@ def release(ledger: Ledger, target: str, actor: str, reason: str) -> Done:
     )
 
 
+def kept_by(ledger: Ledger, target: str) -> str | None:
+    """Name the rollout that keeps a target, by an unknown end or in quarantine; None where nothing does."""
+    lease = kept_by_unknown(ledger, target)
+    if lease is not None:
+        return lease.rollout
+    return next((item.rollout for item in ledger.quarantines(now=ledger.now()) if item.target == target), None)
+
+
 def kept_by_unknown(ledger: Ledger, target: str) -> Lease | None:
     """Find the lease that a target keeps because nobody saw how its change or undo ended, and nobody works on it."""
     for lease in ledger.leases():

@@ -10,6 +10,7 @@ from patching.errors import LedgerError
 from patching_airflow.ui.ledger_access import LedgerAccess, LedgerFactory, configured_ledger
 from patching_airflow.ui.page import build_page_router
 from patching_airflow.ui.routes_control import build_control_router
+from patching_airflow.ui.routes_incidents import build_incident_router
 from patching_airflow.ui.routes_rollouts import build_router
 from patching_airflow.ui.security import Guard, airflow_guard
 
@@ -24,6 +25,7 @@ def create_app(ledger_factory: LedgerFactory | None = None, guard: Guard | None 
     app = FastAPI(title="patching", docs_url=None, redoc_url=None, openapi_url=None)
     guard, access = guard or airflow_guard(), LedgerAccess(ledger_factory or configured_ledger)
     app.include_router(build_router(guard, access))
+    app.include_router(build_incident_router(guard, access))
     app.include_router(build_control_router(guard, access))
     app.include_router(build_page_router())
     app.add_exception_handler(LedgerError, _ledger_failed)

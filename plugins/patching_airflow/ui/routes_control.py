@@ -1,4 +1,4 @@
-"""The changing API: hold, resume, promote, abort and undo a rollout, and the stop switch; POST with a JSON body only.
+"""The changing API: what a person may do to rollouts, targets and incidents, and the stop switch; POST, JSON only.
 
 Who acts is who is logged in, never what a body says. A browser cannot be led here from another site: a form cannot send
 JSON, and a request that says it comes from another site is refused, whatever cookie it carries.
@@ -14,16 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from patching.errors import LedgerConflict, TransitionRefused
 from patching.ledger.base import RolloutRow
 from patching.report.rollout_view import overview_line
-from patching.rollout import control
+from patching.rollout import control, control_targets, incidents
 from patching.value import JsonValue
 from patching_airflow.ui.ledger_access import LedgerAccess
-from patching_airflow.ui.routes_rollouts import EMERGENCY_DAG, dags_of
+from patching_airflow.ui.routes_rollouts import EMERGENCY_DAG, dags_to_change
 from patching_airflow.ui.security import Access, Guard
 
 MOST_BYTES = 10_000
 LONGEST_RUN_REASON = 500
-STOPPING = frozenset({"hold", "abort"})
-BEGINS_A_RUN = frozenset({"resume", "promote", "undo"})
+BEGINS_A_RUN = frozenset({"resume", "promote", "undo", "retry"})
 OWN_SITE = frozenset({"same-origin", "none"})
 
 
@@ -41,6 +40,24 @@ class AskedPromotion(Asked):
     wave: int | None = Field(default=None, ge=1)
 
 
+class AskedAbort(Asked):
+    """An abort with ``now: true`` cancels what only reads or downloads."""
+
+    now: bool = False
+
+
+class AskedSkip(Asked):
+    """A target to leave out."""
+
+    target: str = Field(min_length=1)
+
+
+class AskedRetry(Asked):
+    """One target to try again; without it all that failed."""
+
+    target: str | None = Field(default=None, min_length=1)
+
+
 class AskedStop(Asked):
     """The stop switch is turned on, or off with ``on: false``."""
 
@@ -50,12 +67,13 @@ class AskedStop(Asked):
 def build_control_router(guard: Guard, access: LedgerAccess) -> APIRouter:
     """Make the changing routes behind a guard."""
     router = APIRouter(prefix="/api", dependencies=[Depends(guard.authenticate)])
-    for name, act in ACTS.items():
-        asked = AskedPromotion if name == "promote" else Asked
+    for name, (act, asked) in ACTS.items():
         router.add_api_route(
             f"/rollouts/{{rollout}}/{name}", _changing(guard, access, name, act, asked), methods=["POST"]
         )
     router.add_api_route("/stop-all", _stopping(guard, access), methods=["POST"])
+    router.add_api_route("/targets/{target}/release", _releasing(guard, access), methods=["POST"])
+    router.add_api_route("/incidents/{incident}/release", _releasing_incident(guard, access), methods=["POST"])
     return router
 
 
@@ -69,12 +87,13 @@ def _changing(guard: Guard, access: LedgerAccess, name: str, act: Any, body: typ
         if not guard.may(request, user, dags_to_change(row, name), Access.CONTROL):
             raise HTTPException(status.HTTP_403_FORBIDDEN, "you may not change the runs of this rollout's DAG")
         person = guard.name(user)
-        with_wave = {"wave": asked.wave} if isinstance(asked, AskedPromotion) else {}
-        done = _decided(lambda: act(access.ledger, rollout, person, asked.reason, **with_wave))
-        now = done.row or row
+        more = asked.model_dump(exclude={"reason"})
+        _known_target(access, rollout, more.get("target"))
+        done = _decided(lambda: act(access.ledger, rollout, person, asked.reason, **more))
+        now, goes_on = done.row or row, name in BEGINS_A_RUN and done.goes_on
         document = {
             "rollout": overview_line(now, access.ledger.targets(rollout)),
-            "run": run_to_trigger(now, f"{name} by {person}: {asked.reason}") if name in BEGINS_A_RUN else None,
+            "run": run_to_trigger(now, f"{name} by {person}: {asked.reason}") if goes_on else None,
         }
         return _answer(access, name, person, asked, done, document)
 
@@ -94,23 +113,57 @@ def _stopping(guard: Guard, access: LedgerAccess) -> Callable[..., Response]:
     return stop_all
 
 
-ACTS: dict[str, Any] = {
-    "hold": control.hold,
-    "resume": control.resume,
-    "promote": control.promote,
-    "abort": control.abort,
-    "undo": control.undo,
+def _releasing(guard: Guard, access: LedgerAccess) -> Callable[..., Response]:
+    User, Body = _user(guard), _body(guard, Asked)  # noqa: N806 - they are types
+
+    def release(request: Request, user: User, target: str, asked: Body) -> Response:
+        rollout = control_targets.kept_by(access.ledger, target)
+        row = access.ledger.rollout(rollout) if rollout else None
+        if row is None:
+            # Said to whoever is logged in: it tells nothing of any DAG.
+            raise HTTPException(status.HTTP_404_NOT_FOUND, f"{target} is not kept: nothing is there to release")
+        if not guard.may(request, user, dags_to_change(row, "release"), Access.CONTROL):
+            raise HTTPException(status.HTTP_403_FORBIDDEN, "you may not change the runs of the DAG that keeps it")
+        person = guard.name(user)
+        done = _decided(lambda: control_targets.release(access.ledger, target, person, asked.reason))
+        document = {"rollout": overview_line(done.row or row, access.ledger.targets(row.id)), "run": None}
+        return _answer(access, "release", person, asked, done, document)
+
+    return release
+
+
+def _releasing_incident(guard: Guard, access: LedgerAccess) -> Callable[..., Response]:
+    User, Body = _user(guard), _body(guard, Asked)  # noqa: N806 - they are types
+
+    def release(request: Request, user: User, incident: str, asked: Body) -> Response:
+        found = incidents.incident(access.ledger, incident)
+        row = access.ledger.rollout(found.rollout) if found else None
+        if found is None or row is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND, "the ledger has no such incident")
+        if not guard.may(request, user, dags_to_change(row, "release-incident"), Access.CONTROL):
+            raise HTTPException(status.HTTP_403_FORBIDDEN, "you may not change the runs of the locked policy's DAG")
+        person = guard.name(user)
+        done = _decided(lambda: incidents.release(access.ledger, incident, person, asked.reason))
+        document = {"rollout": overview_line(done.row or row, access.ledger.targets(row.id)), "run": None}
+        return _answer(access, "release-incident", person, asked, done, document)
+
+    return release
+
+
+ACTS: dict[str, tuple[Any, type[Asked]]] = {
+    "hold": (control.hold, Asked),
+    "resume": (control.resume, Asked),
+    "promote": (control.promote, AskedPromotion),
+    "abort": (control.abort, AskedAbort),
+    "undo": (control.undo, Asked),
+    "skip": (control_targets.skip, AskedSkip),
+    "retry": (control_targets.retry, AskedRetry),
 }
 
 
-def dags_to_change(row: RolloutRow, name: str) -> tuple[str, ...]:
-    """Name the DAGs of which one must be the user's to change.
-
-    An emergency has a permission of its own, so only that lets it go on; to stop it, its policy's will do too.
-    """
-    if row.emergency and name not in STOPPING:
-        return (EMERGENCY_DAG,)
-    return dags_of(row)
+def _known_target(access: LedgerAccess, rollout: str, target: str | None) -> None:
+    if target is not None and access.ledger.target(rollout, target) is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, "this rollout has no such target")
 
 
 def run_to_trigger(row: RolloutRow, reason: str) -> dict[str, JsonValue]:

@@ -4,16 +4,20 @@ Nothing here changes anything. Every route authenticates first; the rollout's ow
 """
 
 import json
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response, status
 
 from patching.ledger.base import RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind
+from patching.report.acts import stop_acts
 from patching.report.lease_view import lease_view
 from patching.report.rollout_report import make_report
-from patching.report.rollout_view import VIEW_KINDS, overview_line, rollout_view, run_without_rollout
+from patching.report.rollout_view import VIEW_KINDS, overview_line, rollout_view, run_without_rollout, waves_begun
+from patching.report.sentences import target_waits
 from patching.report.target_view import target_view
+from patching.rollout.incidents import incidents, lock_of
 from patching.value import JsonValue, digest
 from patching_airflow.ui.ledger_access import LedgerAccess
 from patching_airflow.ui.security import Access, Guard
@@ -22,6 +26,32 @@ EMERGENCY_DAG = "patch_emergency"
 MOST_READ = 1000
 MOST_LISTED = 100
 NOT_YET = "this run has no rollout yet: its task discover has not ended, or failed (its log says why)"
+
+
+STOPPING = frozenset({"hold", "abort", "abort-now", "skip"})
+
+
+def dags_to_change(row: RolloutRow, act: str) -> tuple[str, ...]:
+    """Name the DAGs of which one must be the user's to change.
+
+    An emergency has a permission of its own, so only that lets it go on; to stop it, its policy's will do too.
+    """
+    if row.emergency and act not in STOPPING:
+        return (EMERGENCY_DAG,)
+    return dags_of(row)
+
+
+class Permitted:
+    """Says whether a user may do an act to a rollout; each answer is asked of Airflow once."""
+
+    def __init__(self, guard: Guard, request: Request, user: Any, row: RolloutRow) -> None:
+        self._ask = lru_cache(lambda dags: guard.may(request, user, dags, Access.CONTROL))
+        self._all = lru_cache(lambda: guard.may_all(request, user))
+        self._row = row
+
+    def __call__(self, act: str) -> bool:
+        """Say whether the user may do it, as Airflow answers."""
+        return bool(self._all() if act == "stop-all" else self._ask(dags_to_change(self._row, act)))
 
 
 def dags_of(row: RolloutRow) -> tuple[str, ...]:
@@ -81,7 +111,17 @@ class Reader:
             ledger.now(),
             measured={name: self.access.document(name) for name in wanted},
             stopped=ledger.stopped(),
+            locked=lock_of(ledger, row.policy),
         )
+
+    def view_for(self, request: Request, user: Any, row: RolloutRow) -> dict[str, JsonValue]:
+        """Make the page's document of a rollout with only those acts that the user may do."""
+        found = self.view(row)
+        may = Permitted(self.guard, request, user, row)
+        found["acts"] = [item for item in found["acts"] if may(item["act"])]
+        found["acts"] += stop_acts(found["stop_switch"]) if may("stop-all") else []
+        found["target_acts"] = {name: act for name, act in found["target_acts"].items() if may(name)}
+        return found
 
     def leases(self, request: Request, user: Any) -> dict[str, JsonValue]:
         """Make the document of who holds what and who waits for whom; of rollouts that the user may read."""
@@ -105,7 +145,7 @@ class Reader:
         if not body.get("rollout"):
             return run_without_rollout(dag_id, run_id, ledger.now(), str(body.get("sentence") or NOT_YET))
         # A run of one DAG may work on another DAG's rollout (an emergency does): the rollout's own DAG decides.
-        return self.view(self.permitted(request, user, str(body["rollout"]), Access.ROLLOUT))
+        return self.view_for(request, user, self.permitted(request, user, str(body["rollout"]), Access.ROLLOUT))
 
 
 def build_router(guard: Guard, access: LedgerAccess) -> APIRouter:
@@ -118,12 +158,13 @@ def build_router(guard: Guard, access: LedgerAccess) -> APIRouter:
     return router
 
 
-def _user(guard: Guard) -> Any:
+def user_of(guard: Guard) -> Any:
+    """Give the type of a parameter that is the logged-in user."""
     return Annotated[Any, Depends(guard.authenticate)]
 
 
 def _add_lists(router: APIRouter, guard: Guard, reader: Reader) -> None:
-    User = _user(guard)  # noqa: N806 - it is a type
+    User = user_of(guard)  # noqa: N806 - it is a type
 
     @router.get("/rollouts")
     def rollouts(
@@ -131,9 +172,15 @@ def _add_lists(router: APIRouter, guard: Guard, reader: Reader) -> None:
     ) -> Response:
         rows = reader.listed(request, user, policy, open_only=open_only)
         ledger = reader.access.ledger
-        lines = [overview_line(row, ledger.targets(row.id)) for row in rows]
-        document = {"schema_version": 1, "as_of": ledger.now().isoformat(), "stop_switch": ledger.stopped()}
-        return answer(request, {**document, "rollouts": lines})
+        stopped = ledger.stopped()
+        locks = {item.policy: item.sentence for item in reversed(incidents(ledger)) if item.locks}
+        lines = [
+            overview_line(row, ledger.targets(row.id), stopped=stopped, locked=locks.get(row.policy, ""))
+            for row in rows
+        ]
+        document = {"schema_version": 1, "as_of": ledger.now().isoformat(), "stop_switch": stopped}
+        acts = stop_acts(stopped) if guard.may_all(request, user) else []
+        return answer(request, {**document, "acts": acts, "rollouts": lines})
 
     @router.get("/leases")
     def leases(request: Request, user: User) -> Response:
@@ -145,11 +192,11 @@ def _add_lists(router: APIRouter, guard: Guard, reader: Reader) -> None:
 
 
 def _add_rollout(router: APIRouter, guard: Guard, reader: Reader) -> None:
-    User = _user(guard)  # noqa: N806 - it is a type
+    User = user_of(guard)  # noqa: N806 - it is a type
 
     @router.get("/rollouts/{rollout}")
     def rollout_of(request: Request, user: User, rollout: str) -> Response:
-        return answer(request, reader.view(reader.permitted(request, user, rollout, Access.ROLLOUT)))
+        return answer(request, reader.view_for(request, user, reader.permitted(request, user, rollout, Access.ROLLOUT)))
 
     @router.get("/rollouts/{rollout}/plan")
     def plan_of(request: Request, user: User, rollout: str) -> Response:
@@ -163,13 +210,14 @@ def _add_rollout(router: APIRouter, guard: Guard, reader: Reader) -> None:
     def report_of(request: Request, user: User, rollout: str) -> Response:
         row, ledger = reader.permitted(request, user, rollout, Access.ROLLOUT), reader.access.ledger
         plan, rows = reader.access.plan(row), ledger.targets(row.id)
-        report = make_report(ledger.entries(row.id), plan, row, rows, ledger.now())
+        locked = lock_of(ledger, row.policy)
+        report = make_report(ledger.entries(row.id), plan, row, rows, ledger.now(), locked=locked)
         document = {"schema_version": 1, "report": report.document, "markdown": report.markdown}
         return answer(request, document)
 
 
 def _add_target(router: APIRouter, guard: Guard, reader: Reader) -> None:
-    User = _user(guard)  # noqa: N806 - it is a type
+    User = user_of(guard)  # noqa: N806 - it is a type
 
     @router.get("/rollouts/{rollout}/targets/{target}")
     def target_of(request: Request, user: User, rollout: str, target: str) -> Response:
@@ -177,5 +225,8 @@ def _add_target(router: APIRouter, guard: Guard, reader: Reader) -> None:
         found = next((item for item in ledger.targets(row.id) if item.target == target), None)
         if found is None:
             raise HTTPException(status.HTTP_404_NOT_FOUND, "this rollout has no such target")
-        entries = ledger.entries(row.id, target=target)
-        return answer(request, target_view(found, reader.access.plan(row), entries, ledger.now()))
+        entries, locked = ledger.entries(row.id, target=target), lock_of(ledger, row.policy)
+        begun = waves_begun(ledger.entries(row.id, kinds=[EntryKind.WAVE_STARTED]))
+        lock = locked.sentence if locked else ""
+        waits = target_waits(row, found, begun, stopped=ledger.stopped(), locked=lock)
+        return answer(request, target_view(found, reader.access.plan(row), entries, ledger.now(), waits_for=waits))

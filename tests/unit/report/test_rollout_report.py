@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,7 +18,7 @@ from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan
 from patching.report.markdown import report_markdown
 from patching.report.rollout_report import Report, change_text, make_report
-from patching.report.sentences import headline, next_steps, standing, waiting_for
+from patching.report.sentences import WAITS_BY_STATE, headline, next_steps, standing, target_waits, waiting_for
 from patching.rollout.states import RolloutState
 from rollout_page.stories import Story, at_work, held, open_story_ledger, undone
 
@@ -136,7 +136,7 @@ def test_rollout_without_a_plan_is_still_reported() -> None:
         id="r", policy="p", state=RolloutState.PLANNED, plan_digest=None, emergency=False, opened_at=NOW, updated_at=NOW
     )
     report = make_report([], None, row, [], NOW)
-    assert report.markdown.startswith("# Planned: no target is planned\n")
+    assert report.markdown.startswith("# Planned: no target is planned; waits for a run that may carry it out\n")
 
 
 def test_text_from_hosts_cannot_break_out_of_a_table_nor_become_html() -> None:
@@ -205,7 +205,56 @@ def test_waiting_targets_speak_for_a_running_rollout() -> None:
 
 @pytest.mark.parametrize("state", list(RolloutState))
 def test_every_state_has_a_headline(state: RolloutState) -> None:
-    assert headline(row(state), []).endswith("no target is planned") or state is RolloutState.HELD
+    said = headline(row(state), [])
+    assert "no target is planned" in said
+    assert ("; waits for " in said) == (state in WAITS_BY_STATE), "who waits says what for, and nobody else"
+
+
+def test_what_only_a_person_can_end_is_said_first() -> None:
+    """F10, S8: one sentence, and it names what has to be done."""
+    rows = [target("a", state=TargetState.WAITING, waits_for="waits for reboot 1 of 1")]
+    for state in (RolloutState.RUNNING, RolloutState.WAITING):
+        waits = row(state, waits_for="waits for the window")
+        assert waiting_for(waits, rows, stopped="eva: fire").startswith("waits for the stop switch")
+        assert waiting_for(waits, rows, stopped="eva: fire", locked="policy p is locked").startswith(
+            "waits for a person to release an incident: policy p is locked"
+        )
+    assert waiting_for(row(RolloutState.UNDOING), [], locked="policy p is locked") == "", "an undo goes on"
+    assert waiting_for(row(RolloutState.ABORTED), [], stopped="eva: fire", locked="policy p is locked") == ""
+
+
+def pending(**more: Any) -> TargetRow:
+    return target("a", state=TargetState.PENDING, **more)
+
+
+@pytest.mark.parametrize(
+    ("state", "one", "said"),
+    [
+        (RolloutState.RUNNING, pending(waits_for="waits for domain web az=a: 1 of 1"), "waits for domain web az=a"),
+        (RolloutState.RUNNING, pending(), "waits for its turn in wave 1"),
+        (RolloutState.RUNNING, pending(wave=2), "waits for wave 1 to be promoted"),
+        (RolloutState.WAITING, pending(), "waits with its rollout for the next run"),
+        (RolloutState.HELD, pending(), "waits for a person"),
+        (RolloutState.AWAITING_APPROVAL, pending(), "waits for the approval of the plan"),
+        (RolloutState.UNDOING, pending(), "waits for nothing any more"),
+        (RolloutState.RUNNING, target("a", state=TargetState.RUNNING), ""),
+        (RolloutState.RUNNING, target("a", state=TargetState.ENDED, outcome=Outcome.APPLIED), ""),
+        (RolloutState.RUNNING, target("a", state=TargetState.ENDED, outcome=Outcome.UNKNOWN), "waits for the next run"),
+        (RolloutState.ABORTED, pending(), ""),
+    ],
+)
+def test_every_target_says_in_one_sentence_what_it_waits_for(state: RolloutState, one: TargetRow, said: str) -> None:
+    found = target_waits(row(state), one, [1])
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_a_target_names_what_stops_everything_before_its_own_wait() -> None:
+    one = pending(waits_for="waits for domain web az=a")
+    assert target_waits(row(RolloutState.RUNNING), one, [1], stopped="eva: fire") == (
+        "waits for the stop switch to be turned off"
+    )
+    assert "incident" in target_waits(row(RolloutState.RUNNING), one, [1], stopped="eva: fire", locked="locked")
 
 
 def test_failed_undo_comes_first_of_what_a_person_must_do() -> None:
