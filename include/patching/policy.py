@@ -336,10 +336,25 @@ class Check(CamelValue):
     dry_run: bool = False
 
 
+class ErrorBudget(CamelValue):
+    """A service level objective whose error budget opens and closes the gates of the waves.
+
+    ``errors`` and ``requests`` are selectors of counters of the whole service; ``objective`` is the share of requests
+    that must be good within ``period``.
+    """
+
+    name: DnsLabel
+    connection: ConnectionId
+    objective: IntOrPercent
+    period: Duration = 2_592_000.0
+    errors: str
+    requests: str
+
+
 class Emergency(CamelValue):
     """What an emergency run of this policy may pass, and who must approve it."""
 
-    ignore: tuple[Literal["window", "freeze"], ...] = ()
+    ignore: tuple[Literal["window", "freeze", "error-budget"], ...] = ()
     approval: Approval = Approval(required=1)
 
 
@@ -381,6 +396,7 @@ class Spec(CamelValue):
     hooks: tuple[Hook, ...] = ()
     reboot: Reboot = Reboot()
     verify: tuple[Check, ...] = ()
+    error_budgets: tuple[ErrorBudget, ...] = ()
     emergency: Emergency = Emergency()
     on_failure: OnFailure = OnFailure()
     plan: PlanRules = PlanRules()

@@ -30,6 +30,7 @@ MEANING: dict[str, dict[str, str]] = {
         "hooks": "What is done around the change of each target, in this order; left in reverse order.",
         "reboot": "Whether targets are rebooted when their patches need it.",
         "verify": "What proves that a wave is good; every check must pass.",
+        "errorBudgets": "Service level objectives whose error budgets open and close the gates of the waves.",
         "emergency": "What an emergency run of this policy may pass.",
         "onFailure": "What happens to targets that fail or are judged bad.",
         "plan": "How long a plan stays valid.",
@@ -218,8 +219,16 @@ MEANING: dict[str, dict[str, str]] = {
         "timeout": "Time limit.",
     },
     "UnitProbe": {"active": "Service units that must be active."},
+    "ErrorBudget": {
+        "name": "Name of the objective, unique within the policy.",
+        "connection": "Airflow connection of the Prometheus that counts.",
+        "objective": "Share of requests that must be good within the period, such as 99.9%.",
+        "period": "Time for which the budget is; at least 7d.",
+        "errors": "Selector of the counters of bad requests of the whole service.",
+        "requests": "Selector of the counters of all requests of the whole service.",
+    },
     "Emergency": {
-        "ignore": "What an emergency run may pass: the `window`, a `freeze`; empty = nothing.",
+        "ignore": "What an emergency run may pass: the `window`, a `freeze`, the `error-budget`; empty = nothing.",
         "approval": "Who must approve an emergency's plan.",
     },
     "OnFailure": {

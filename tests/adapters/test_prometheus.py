@@ -189,6 +189,17 @@ async def test_bad_canary_is_undone_and_good_canary_is_promoted(prometheus: Conn
         assert (verdict.verdict, verdict.comparison) == (expected, "control"), verdict.reason
 
 
+async def test_whole_service_is_summed_for_its_error_budget(prometheus: Connection) -> None:
+    """E5: all series of the selector together, as far back as a window reaches; none at all is None, not zero."""
+    source = PrometheusSource(prometheus)
+    steady = 'http_requests_total{instance=~"web-8:80|web-9:80"}'
+    assert await source.total(steady, 60, at(220)) == pytest.approx(1200, rel=0.05)
+    assert await source.total('http_requests_total{code="503"}', 15, at(220)) == pytest.approx(45, rel=0.1)
+    assert await source.total('http_requests_total{code="999"}', 60, at(220)) is None
+    with pytest.raises(MetricSourceUnavailable, match="refuses the query"):
+        await source.total("http_requests_total{", 60, at(220))
+
+
 async def test_points_show_the_errors_where_they_happened(prometheus: Connection) -> None:
     source = PrometheusSource(prometheus)
     found = await source.points(match("web-2:80"), ERRORS, REQUESTS, at(180), at(220), 4)

@@ -51,6 +51,14 @@ _METRICS = """verify:
 _GOOD_SERIES = 'instance: "{name}:9100"'
 _GOOD_ERRORS = 'http_requests_total{code=~"5..",$series}'
 _GOOD_METRICS = _METRICS.format(series=_GOOD_SERIES, errors=_GOOD_ERRORS)
+_BUDGET = """errorBudgets:
+  - name: availability
+    connection: prom_prod
+    objective: {objective}
+    period: {period}
+    errors: 'http_requests_total{{job="shop",code=~"5.."{more}}}'
+    requests: 'http_requests_total{{job="shop"}}'"""
+_GOOD_BUDGET = _BUDGET.format(objective="99.9%", period="30d", more="")
 _ANY = whole_file("mode: plan")
 
 
@@ -265,6 +273,21 @@ MEANINGS = {
         "A query would measure the whole fleet.",
         _METRICS.format(series=_GOOD_SERIES, errors='http_requests_total{code=~"5.."}'),
         _GOOD_METRICS,
+    ),
+    "objective": Example(
+        "An objective is a share between 0 and 100 percent, and leaves a budget.",
+        _BUDGET.format(objective="100%", period="30d", more=""),
+        _GOOD_BUDGET,
+    ),
+    "budget-period": Example(
+        "The period of an error budget must hold the windows in which burn rates are measured.",
+        _BUDGET.format(objective="99.9%", period="1d", more=""),
+        _GOOD_BUDGET,
+    ),
+    "budget-series": Example(
+        "An error budget is about the whole service, not about single targets.",
+        _BUDGET.format(objective="99.9%", period="30d", more=",$series"),
+        _GOOD_BUDGET,
     ),
     "check-metric": Example(
         "A metric is two counters or one gauge.",

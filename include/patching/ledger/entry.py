@@ -38,11 +38,16 @@ superseded_targets     targets, by → those not begun get outcome ``superseded`
 emergency              what it passed and who asked
 lease_*                lease, owner, epoch, claims, expires_at, from → the leases (written by acquire, release)
 offers_seen            in chain ``control``: data (digest of {name=version: first seen}), new (how many); for ``minAge``
+error_budget           wave, level, budgets [BudgetView]: what a look at the error budgets found
 exploited_list         in chain ``control``: data (digest of the sorted ids), released, version, added
 emergency_suggested    in chain ``control``: policy, rollout, advisories, targets, sentence, released
 stop_switch            on (bool), reason, in chain ``control`` → the stop switch
 incident_*             in chain ``control``: id, rollout, policy, cause, targets, runbook (opened); id, rollout,
                        evidence (digest, of entry.target); id, reason (released): see ``rollout.incidents``
+window_missed          opens, closes, reason: a window passed and nothing of this rollout was begun in it
+scheduler_silent       in chain ``control``: from, reason: patch_reconcile was not heard of for too long
+notice                 notice (``report.notice.Notice``), owner → about to be sent over a connection
+notice_ended           key (of the notice), id, ok (bool), detail → it was delivered, or could not be
 report                 markdown, json (digests)
 =====================  ==========================================================================================
 """
@@ -96,6 +101,7 @@ class EntryKind(StrEnum):
     LEASE_TAKEN_OVER = "lease_taken_over"
     LEASE_ENDED = "lease_ended"
     OFFERS_SEEN = "offers_seen"
+    ERROR_BUDGET = "error_budget"
     EXPLOITED_LIST = "exploited_list"
     EMERGENCY_SUGGESTED = "emergency_suggested"
     STOP_SWITCH = "stop_switch"
@@ -103,6 +109,10 @@ class EntryKind(StrEnum):
     INCIDENT_OPENED = "incident_opened"
     INCIDENT_EVIDENCE = "incident_evidence"
     INCIDENT_RELEASED = "incident_released"
+    WINDOW_MISSED = "window_missed"
+    SCHEDULER_SILENT = "scheduler_silent"
+    NOTICE = "notice"
+    NOTICE_ENDED = "notice_ended"
     REPORT = "report"
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from patching.advisory import Finding, Priority
+from patching.canary.error_budget import BudgetView
 from patching.change import Patch, Refusal, Undo
 from patching.policy import Policy
 from patching.target import Target
@@ -82,6 +83,7 @@ class Plan(Value):
     service_limits: dict[str, int] = Field(default_factory=dict)
     shared_limits: dict[str, int] = Field(default_factory=dict)
     shared_reboots: dict[str, int] = Field(default_factory=dict)
+    error_budgets: tuple[BudgetView, ...] = ()
     approval_required: int = 0
     approval_reason: str = ""
     advisories: tuple[str, ...] = Field(default=())

@@ -66,6 +66,7 @@ def render_plan(plan: Plan, now: datetime | None = None, *, width: int = WIDTH) 
     if plan.emergency:
         lines.append(f"  ! EMERGENCY: passes {', '.join(plan.policy.spec.emergency.ignore) or 'nothing'}")
     lines += [f"  ! {text}" for text in (*_of_fleet(plan), *plan.blocked_domains)]
+    lines += [f"  error budget {view.sentence}" for view in plan.error_budgets]
     for wave in plan.waves:
         lines += ["", f"  {_wave_title(wave)}", *(f"    {line}" for line in _wave_lines(plan, wave))]
         lines += [f"    check {item.check}: {item.statement}" for item in _checks(plan, wave)]
@@ -81,6 +82,7 @@ def plan_markdown(plan: Plan) -> str:
     if plan.emergency:
         lines += [f"- ⚠ EMERGENCY: passes {', '.join(plan.policy.spec.emergency.ignore) or 'nothing'}"]
     lines += [f"- ⚠ {sentence}" for sentence in (*_of_fleet(plan), *plan.blocked_domains)]
+    lines += [f"- error budget {view.sentence}" for view in plan.error_budgets]
     for wave in plan.waves:
         lines += ["", f"**{_wave_title(wave)}**", "", *_fenced(_wave_lines(plan, wave)), ""]
         lines += [f"- {item.check}: {item.statement}" for item in _checks(plan, wave)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from patching.canary.error_budget import Level
 from patching.change import Outcome
 from patching.ledger.base import Ledger
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
@@ -11,6 +12,7 @@ from patching.plan.document import Plan
 from patching.plan.fit import Fit
 from patching.plan.windows import freeze_at, next_opening, next_window, open_window, sentence
 from patching.rollout.answers import GateAnswer, GateState, Request, VerdictName
+from patching.rollout.error_budget import budget_now
 from patching.rollout.incidents import lock_of
 from patching.rollout.late import reopened
 from patching.rollout.record import frozen_plan, request_of_run, say_waiting
@@ -18,6 +20,7 @@ from patching.rollout.site import Site
 from patching.rollout.states import FINAL, RolloutState
 
 LONGEST_NAP = timedelta(minutes=5)
+BUDGET_NAP = timedelta(minutes=1)
 Opened = RolloutState.WAITING, RolloutState.RUNNING
 
 
@@ -47,12 +50,14 @@ def gate(site: Site, rollout: str, wave: int, run_id: str) -> GateAnswer:
         return refused
     answer = _time(plan, request, wave, site.clock(), begun=_worked_in(site, rollout, run_id))
     if answer.state is GateState.OPEN:
+        answer = _budget(site, plan, answer)
+    if answer.state is GateState.OPEN:
         answer = _fitting(site, plan, request, answer)
     if answer.state is GateState.OPEN:
         _open(site, plan, wave, run_id)
     elif answer.state is GateState.WAITS:
         say_waiting(site, rollout, answer.sentence)
-    else:
+    elif answer.shown_as == "skipped":
         _pause(site, rollout, row.state, answer, run_id)
     return answer
 
@@ -123,6 +128,24 @@ def _time(plan: Plan, request: Request, wave: int, now: datetime, *, begun: bool
     if begun or request.scheduled or opening is None:
         return _answer(GateState.REFUSED, wave, text, shown_as="skipped")
     return _answer(GateState.WAITS, wave, text, again_at=min(opening, now + LONGEST_NAP))
+
+
+def _budget(site: Site, plan: Plan, answer: GateAnswer) -> GateAnswer:
+    """Check the error budgets: burning at page level holds what has begun, and lets what has not wait (E5).
+
+    A nearly spent budget lets only emergencies pass; one that nobody can read lets nothing pass.
+    """
+    if not plan.policy.spec.error_budgets or "error-budget" in _passes(plan):
+        return answer
+    found = budget_now(site, plan.rollout, answer.wave)
+    if found is None or found.level in (Level.OK, Level.TICKET) or (plan.emergency and found.level is Level.SPENT):
+        return answer
+    if found.level is Level.PAGE and answer.wave > 1:
+        text = f"error budget {found.sentence}; resume the rollout when it has calmed down, or undo what it changed"
+        site.ledger.transition(plan.rollout, RolloutState.HELD, reason=text)
+        return _answer(GateState.REFUSED, answer.wave, text, shown_as="failed")
+    text = f"waits for the error budget {found.sentence}"
+    return _answer(GateState.WAITS, answer.wave, text, again_at=site.clock() + BUDGET_NAP)
 
 
 def _fitting(site: Site, plan: Plan, request: Request, answer: GateAnswer) -> GateAnswer:

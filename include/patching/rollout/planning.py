@@ -22,6 +22,7 @@ from patching.plan.selection import unavailable
 from patching.policy import Policy
 from patching.rollout.answers import Request
 from patching.rollout.emergency import record_emergency, supersede_overlap
+from patching.rollout.error_budget import look_at_budgets
 from patching.rollout.exploited import listed
 from patching.rollout.first_seen import first_seen, offered
 from patching.rollout.new_findings import urgencies
@@ -106,7 +107,7 @@ class Planning:
         for name in unmatched(list(self.advisories.values()), self.snapshots.values()):
             self.site.log(f"advisory {name} concerns no package of any target")
         row = self.site.ledger.rollout(self.rollout)
-        return freeze_plan(
+        plan = freeze_plan(
             rollout=self.rollout,
             policy=self.policy,
             now=self.now,
@@ -121,6 +122,7 @@ class Planning:
             limits=self.limits,
             population=self.population,
         )
+        return plan.model_copy(update={"error_budgets": await look_at_budgets(self.site, self.policy, self.now)})
 
     def _advisories(self) -> dict[str, Advisory]:
         place, asked = self.policy.spec.patches.advisories, self.request.advisories

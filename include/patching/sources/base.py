@@ -84,6 +84,13 @@ class MetricSource(Protocol):
         """
         ...
 
+    async def total(self, selector: str, seconds: float, at: datetime) -> float | None:
+        """Sum what all series of a selector counted in the ``seconds`` before a moment; None without such a series.
+
+        Raises MetricSourceUnavailable.
+        """
+        ...
+
     async def points(
         self,
         matchers: dict[str, dict[str, str]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
@@ -73,6 +74,20 @@ class PrometheusSource:
         asked, failed = await self.counters(matchers, errors, requests, start, end)
         span = (start.timestamp(), end.timestamp(), number)
         return [one for name in matchers for one in points(name, failed.get(name, []), asked.get(name, []), *span)]
+
+    async def total(self, selector: str, seconds: float, at: datetime) -> float | None:
+        """Sum what all series of a selector counted in the ``seconds`` before a moment; None without such a series.
+
+        Raises MetricSourceUnavailable.
+        """
+        query = f"sum(increase({selector}[{round(seconds * 1000)}ms]))"
+        async with self._client() as client:
+            found = await self._ask(client, query, at, kind="vector")
+        try:
+            values = [float(item["value"][1]) for item in found]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise self._unavailable(f"gave a sum that cannot be read ({error!r})", query) from error
+        return values[0] if values and math.isfinite(values[0]) else None
 
     async def counters(
         self, matchers: Matchers, errors: str, requests: str, start: datetime, end: datetime
@@ -158,7 +173,9 @@ class PrometheusSource:
             raise self._unavailable(f"gave samples that cannot be read ({error!r})", query) from error
         return found
 
-    async def _ask(self, client: httpx.AsyncClient, query: str, at: datetime) -> list[dict[str, Any]]:
+    async def _ask(
+        self, client: httpx.AsyncClient, query: str, at: datetime, *, kind: str = "matrix"
+    ) -> list[dict[str, Any]]:
         form = {"query": query, "time": f"{at.timestamp():.3f}", "timeout": f"{self._timeout:g}s"}
         try:
             response = await client.post(f"{self._endpoint.url}/api/v1/query", data=form)
@@ -167,9 +184,9 @@ class PrometheusSource:
             raise self._unavailable(f"did not answer ({type(error).__name__}: {error})", query) from error
         except ValueError as error:
             raise self._unavailable(f"answered HTTP {response.status_code} without JSON", query) from error
-        return self._result(answer, response.status_code, query)
+        return self._result(answer, response.status_code, query, kind)
 
-    def _result(self, answer: Any, status: int, query: str) -> list[dict[str, Any]]:
+    def _result(self, answer: Any, status: int, query: str, kind: str) -> list[dict[str, Any]]:
         if not isinstance(answer, dict):
             raise self._unavailable(f"answered HTTP {status} with JSON that is no answer of its API", query)
         if answer.get("errorType") == "bad_data":
@@ -179,8 +196,8 @@ class PrometheusSource:
         if answer.get("warnings"):
             raise self._unavailable(f"answered with warnings, so data may be missing: {answer['warnings']}", query)
         data = answer.get("data")
-        if not isinstance(data, dict) or data.get("resultType") != "matrix":
-            raise self._unavailable("gave something else than counter samples", query)
+        if not isinstance(data, dict) or data.get("resultType") != kind:
+            raise self._unavailable(f"gave something else than a {kind}", query)
         result: list[dict[str, Any]] = data.get("result") or []
         return result
 

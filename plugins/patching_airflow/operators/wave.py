@@ -28,11 +28,13 @@ class GateOperator(WaveOperator):
     def work(self, context: Any) -> str:
         """Ask the gate."""
         from patching.rollout.answers import GateState
+        from patching.rollout.error_budget import record_budgets
         from patching.rollout.gates import gate
         from patching.rollout.record import frozen_plan
 
         site = self.site(context)
         rollout = self.rollout(site, context)
+        asyncio.run(record_budgets(site, rollout, self.wave))
         answer = gate(site, rollout, self.wave, context["ti"].run_id)
         if answer.state is GateState.WAITS and answer.again_at is not None:
             self.ask_again(context, site, rollout, answer.sentence, answer.again_at)

@@ -18,6 +18,7 @@ from patching.rollout.answers import Answer, Closing, Discovered, Request, Verdi
 from patching.rollout.approval import approval_request, decide, prepare
 from patching.rollout.closing import close_run, verify
 from patching.rollout.discovery import discover
+from patching.rollout.error_budget import record_budgets
 from patching.rollout.gates import gate
 from patching.rollout.judging import judge
 from patching.rollout.planning import make_plan
@@ -214,6 +215,7 @@ class Fleet:
         await self.approve()
 
     async def gate(self, wave: int):  # type: ignore[no-untyped-def]
+        await record_budgets(self.site, self.rollout, wave)
         return gate(self.site, self.rollout, wave, self.request.run_id)
 
     async def apply(self, wave: int, stop=lambda: None):  # type: ignore[no-untyped-def]

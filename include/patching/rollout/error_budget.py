@@ -1,0 +1,68 @@
+"""Error budgets of a policy: read from metric sources and written down for the gates, which ask only the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from patching.canary.error_budget import BudgetView, Count, Level, judge_budget, windows, worst
+from patching.errors import ConnectionMissing, MetricSourceUnavailable
+from patching.ledger.entry import EntryKind, NewEntry
+from patching.policy import ErrorBudget, Policy
+from patching.rollout.record import frozen_plan
+from patching.rollout.site import Site
+
+FRESH = timedelta(minutes=10)
+"""A look that is older says nothing about now."""
+
+
+async def look_at_budgets(site: Site, policy: Policy, now: datetime) -> tuple[BudgetView, ...]:
+    """Read every error budget of a policy; one whose source does not answer is ``no_data``, never a pass."""
+    return tuple(await asyncio.gather(*(_look(site, budget, now) for budget in policy.spec.error_budgets)))
+
+
+async def _look(site: Site, budget: ErrorBudget, now: datetime) -> BudgetView:
+    try:
+        source = site.metrics(budget.connection)
+        counts = {
+            seconds: Count(
+                errors=await source.total(budget.errors, seconds, now),
+                requests=await source.total(budget.requests, seconds, now),
+            )
+            for seconds in windows(budget)
+        }
+    except (MetricSourceUnavailable, ConnectionMissing) as error:
+        return BudgetView(budget=budget.name, level=Level.NO_DATA, sentence=f"{budget.name}: {error}")
+    return judge_budget(budget, counts)
+
+
+async def record_budgets(site: Site, rollout: str, wave: int) -> BudgetView | None:
+    """Write down what the error budgets say before or during a wave, as often as that changes; gives the worst.
+
+    Raises LedgerUnavailable.
+    """
+    plan = frozen_plan(site, rollout)
+    if plan is None or not plan.policy.spec.error_budgets:
+        return None
+    now = site.clock()
+    views = await look_at_budgets(site, plan.policy, now)
+    found = worst(views)
+    looks = site.ledger.entries(rollout, kinds=[EntryKind.ERROR_BUDGET])
+    body = {"wave": wave, "level": found.level.value if found else "", "budgets": [_body(view) for view in views]}
+    if not looks or looks[-1].body != body or now - looks[-1].at >= FRESH / 2:
+        key = f"error-budget:{len(looks) + 1}"
+        site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.ERROR_BUDGET, key=key, body=body))
+    return found
+
+
+def _body(view: BudgetView) -> dict[str, object]:
+    return view.model_dump(mode="json")
+
+
+def budget_now(site: Site, rollout: str, wave: int) -> BudgetView | None:
+    """Give the worst error budget by the newest look at it for a wave; one that is not fresh is ``no_data``."""
+    looks = site.ledger.entries(rollout, kinds=[EntryKind.ERROR_BUDGET])
+    mine = [entry for entry in looks if entry.body.get("wave") == wave]
+    if not mine or site.clock() - mine[-1].at > FRESH:
+        return BudgetView(budget="-", level=Level.NO_DATA, sentence="nobody has looked at the error budget yet")
+    return worst([BudgetView.model_validate(item) for item in mine[-1].body["budgets"]])

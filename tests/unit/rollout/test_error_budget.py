@@ -1,0 +1,88 @@
+"""Error budgets at the gates (E5, S5): what burns holds, nearly spent is for emergencies, no data is no pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from patching.ledger.entry import EntryKind
+from patching.report.plan_text import render_plan
+from patching.rollout.answers import GateState, VerdictName
+from unit.rollout.fleet import Fleet
+
+BUDGETS: list[dict[str, Any]] = [
+    {"name": "shop", "connection": "prom", "objective": "99.9%", "errors": "e", "requests": "r"}
+]
+
+
+async def begun(folder, **spec: Any) -> Fleet:  # type: ignore[no-untyped-def]
+    fleet = Fleet(folder, errorBudgets=BUDGETS, **spec)
+    await fleet.begin()
+    return fleet
+
+
+async def test_full_budget_lets_every_wave_pass_and_the_plan_shows_it(tmp_path):
+    fleet = await begun(tmp_path)
+    assert "error budget shop: 100% of the error budget of 30d is left" in render_plan(fleet.frozen)
+    assert [await fleet.wave(number) for number in (1, 2, 3)] == [VerdictName.PROMOTE] * 3
+
+
+async def test_budget_that_burns_before_anything_began_lets_the_canary_wait(tmp_path):
+    fleet = await begun(tmp_path)
+    fleet.metrics.share = 0.02
+    answer = await fleet.gate(1)
+    assert answer.state is GateState.WAITS
+    assert answer.sentence.startswith("waits for the error budget shop: burns 20.0 ×")
+    assert (await fleet.apply(1)).skipped
+    fleet.metrics.share = 0.0
+    assert (await fleet.gate(1)).state is GateState.OPEN
+
+
+async def test_budget_that_burns_after_a_wave_holds_the_rollout_and_offers_the_undo(tmp_path):
+    fleet = await begun(tmp_path)
+    await fleet.wave(1)
+    fleet.metrics.share = 0.02
+    answer = await fleet.gate(2)
+    assert answer.state is GateState.REFUSED
+    assert "or undo what it changed" in answer.sentence
+    assert fleet.state == "held"
+    assert not (await fleet.finish()).good
+
+
+async def test_budget_that_nobody_can_read_lets_nothing_pass(tmp_path):
+    """F9: a failing Prometheus is never a pass."""
+    fleet = await begun(tmp_path)
+    fleet.metrics.down = True
+    answer = await fleet.gate(1)
+    assert answer.state is GateState.WAITS
+    assert "does not answer" in answer.sentence
+
+
+async def test_each_gate_has_a_look_of_its_own(tmp_path):
+    fleet = await begun(tmp_path)
+    await fleet.wave(1)
+    answer = await fleet.gate(2)
+    assert answer.state is GateState.OPEN
+    looks = fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.ERROR_BUDGET])
+    assert [entry.body["wave"] for entry in looks] == [1, 2]
+
+
+async def test_nearly_spent_budget_lets_only_emergencies_pass(tmp_path):
+    fleet = await begun(tmp_path)
+    fleet.metrics.share = 0.00095
+    assert "only emergencies go on" in (await fleet.gate(1)).sentence
+    other = Fleet(tmp_path / "other", errorBudgets=BUDGETS, emergency={"approval": {"required": 0}})
+    other.new_run("run-1", emergency=True, reason="exploited tonight")
+    await other.begin()
+    other.metrics.share = 0.00095
+    assert (await other.gate(1)).state is GateState.OPEN
+    fleet.metrics.share = other.metrics.share = 0.02
+    assert (await other.gate(2)).state is not GateState.OPEN
+
+
+async def test_emergency_that_may_pass_the_error_budget_does(tmp_path):
+    rules = {"ignore": ["error-budget"], "approval": {"required": 0}}
+    fleet = Fleet(tmp_path, errorBudgets=BUDGETS, emergency=rules)
+    fleet.new_run("run-1", emergency=True, reason="it is the patch that stops the errors")
+    await fleet.begin()
+    fleet.metrics.share = 0.5
+    assert (await fleet.gate(1)).state is GateState.OPEN
