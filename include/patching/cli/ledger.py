@@ -47,7 +47,7 @@ def verify_command(url: Url = "", as_json: AsJson = False, against: Against = No
     keep them elsewhere, because only they show that the whole database was not written anew.
     """
     kept = _kept(against) if against is not None else []
-    ledger = _open(url)
+    ledger = open_named(url)
     problems = ledger.verify() + ledger.check_heads(kept)
     heads = ledger.heads()
     if as_json:
@@ -64,7 +64,7 @@ def show_command(chain: Chain, url: Url = "", as_json: AsJson = False) -> None:
 
     Exit code 0: it is printed. 1: there is no such chain, or the ledger cannot be read.
     """
-    entries = _open(url).entries(chain)
+    entries = open_named(url).entries(chain)
     if not entries:
         print(f'the ledger has no chain "{chain}"; patching ledger verify lists all of them', file=sys.stderr)
         raise typer.Exit(1)
@@ -84,7 +84,7 @@ def rebuild_command(url: Url = "") -> None:
     Refused while the ledger does not verify: state that is built from altered entries would be acted on.
     Exit code 0: it is built. 1: refused, or the ledger cannot be read.
     """
-    ledger = _open(url)
+    ledger = open_named(url)
     problems = ledger.verify()
     if problems:
         _print_text(problems, [], 0)
@@ -93,7 +93,8 @@ def rebuild_command(url: Url = "") -> None:
     print("the projected state was built anew from the entries")
 
 
-def _open(url: str) -> SqlLedger:
+def open_named(url: str) -> SqlLedger:
+    """Open the ledger of ``--url`` or of the environment; ends with exit code 2 where neither names one."""
     found = url or next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "")
     if not found:
         print(f"no ledger is named: give --url, or set {' or '.join(_VARIABLES)}", file=sys.stderr)

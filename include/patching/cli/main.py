@@ -45,6 +45,9 @@ COMMANDS: dict[str, Command] = {
     "undo": Command("patching.cli.control:undo", "Put back what a rollout changed."),
     "stop-all": Command("patching.cli.control:stop_all", "Stop everything before its next step, or allow it again."),
     "report": Command("patching.cli.report:report", "Print the report of a rollout."),
+    "compliance": Command(
+        "patching.cli.compliance:compliance_command", "Say where every target stands with every finding; CSV and JSON."
+    ),
     "ledger": Command("patching.cli.ledger:app", "Verify and read the ledger."),
     "lab": Command("patching.cli.lab:lab", "Start, stop and visit the lab of real hosts (in a checkout).", raw=True),
 }
