@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "undo": Command("patching.cli.control:undo", "Put back what a rollout changed."),
     "stop-all": Command("patching.cli.control:stop_all", "Stop everything before its next step, or allow it again."),
     "report": Command("patching.cli.report:report", "Print the report of a rollout."),
+    "judge": Command("patching.cli.judge:judge", "Judge recorded series as the canary judge would; needs no Airflow."),
     "compliance": Command(
         "patching.cli.compliance:compliance_command", "Say where every target stands with every finding; CSV and JSON."
     ),

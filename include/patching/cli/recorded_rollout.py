@@ -1,0 +1,58 @@
+"""A rollout's own evidence, as the ledger keeps it, judged again by a policy; reads the ledger's database directly."""
+
+from __future__ import annotations
+
+import os
+
+from patching.canary.judge import judge_wave
+from patching.canary.kept import from_json, judge_metric
+from patching.canary.recorded import RecordingUnreadable
+from patching.canary.verdicts import CheckVerdict, WaveVerdict
+from patching.canary.weights import share_of
+from patching.ledger.entry import EntryKind
+from patching.ledger.store import SqlLedger, open_ledger
+from patching.policy import Check, Policy
+from patching.value import JsonValue
+
+VARIABLES = ("PATCHING_LEDGER_URL", "AIRFLOW__PATCHING__LEDGER_URL")
+
+Evidence = dict[int, dict[str, dict[str, JsonValue]]]
+
+
+def rejudged(policy: Policy, rollout: str, url: str) -> dict[int, WaveVerdict]:
+    """Judge every measured wave of a rollout again by a policy's metric checks.
+
+    Raises RecordingUnreadable where the ledger has no such evidence, LedgerError where it cannot be read.
+    """
+    place = url or next((os.environ[name] for name in VARIABLES if os.environ.get(name)), "")
+    if not place:
+        raise RecordingUnreadable(f"--rollout reads the ledger: say where it is with --url or ${VARIABLES[0]}")
+    evidence = _evidence(open_ledger(place, create=False), rollout)
+    checks = [check for check in policy.spec.verify if check.prometheus is not None]
+    waves = max(len(policy.spec.rollout.waves), *evidence)
+    verdicts = {}
+    for wave, kept in sorted(evidence.items()):
+        answers = [_again(check, kept.get(check.name), share_of(check, checks, waves)) for check in checks]
+        hosts = {name for looks in kept.values() for name in looks["canary"]["targets"]}
+        verdicts[wave] = judge_wave(answers, [], checks, sorted(hosts))
+    return verdicts
+
+
+def _again(check: Check, kept: dict[str, JsonValue] | None, share: float) -> CheckVerdict:
+    if kept is None:
+        return CheckVerdict.unavailable(check, "the rollout did not measure it")
+    return judge_metric(check, from_json(kept), share)
+
+
+def _evidence(ledger: SqlLedger, rollout: str) -> Evidence:
+    """Give what each wave's checks looked at, the newest measurement of each: wave → check → kept JSON."""
+    found: Evidence = {}
+    measured = ledger.entries(rollout, kinds=[EntryKind.MEASURED])
+    for entry in measured:
+        looks = ledger.document(entry.body["data"]).get("looks")
+        if looks is not None:
+            found.setdefault(int(entry.body["wave"]), {})[str(entry.body["check"])] = looks
+    if not found:
+        why = "it was measured before evidence was kept look by look" if measured else "it measured nothing"
+        raise RecordingUnreadable(f'the ledger has no series of rollout "{rollout}": {why}')
+    return found
