@@ -354,7 +354,7 @@ class ErrorBudget(CamelValue):
 class Emergency(CamelValue):
     """What an emergency run of this policy may pass, and who must approve it."""
 
-    ignore: tuple[Literal["window", "freeze", "error-budget"], ...] = ()
+    ignore: tuple[Literal["window", "freeze", "error-budget", "min-age"], ...] = ()
     approval: Approval = Approval(required=1)
 
 

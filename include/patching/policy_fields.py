@@ -228,7 +228,7 @@ MEANING: dict[str, dict[str, str]] = {
         "requests": "Selector of the counters of all requests of the whole service.",
     },
     "Emergency": {
-        "ignore": "What an emergency run may pass: the `window`, a `freeze`, the `error-budget`; empty = nothing.",
+        "ignore": "What an emergency run may pass: the `window`, a `freeze`, the `error-budget`, the `min-age`; empty = nothing.",
         "approval": "Who must approve an emergency's plan.",
     },
     "OnFailure": {

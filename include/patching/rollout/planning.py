@@ -19,7 +19,7 @@ from patching.plan.document import Exclusion, Plan
 from patching.plan.freeze import Candidate, freeze_plan
 from patching.plan.patches import Wanted, comparable, wanted_patches
 from patching.plan.selection import unavailable
-from patching.policy import Policy
+from patching.policy import Patches, Policy
 from patching.rollout.answers import Request
 from patching.rollout.emergency import record_emergency, supersede_overlap
 from patching.rollout.error_budget import look_at_budgets
@@ -88,6 +88,7 @@ class Planning:
         self.driver: PatchDriver = site.driver(spec.name, dict(spec.options))
         self.advisories = self._advisories()
         self.seen: dict[str, datetime] = {}
+        self.rules = self._rules()
 
     async def plan(self) -> Plan:
         """Decide who is patched with what, rehearse it on the targets, and freeze the answer."""
@@ -179,7 +180,7 @@ class Planning:
 
     def _chosen(self, snapshot: Snapshot, findings: Sequence[Finding]) -> Wanted:
         """Choose one target's patches; in a run for certain advisories only among the components they concern."""
-        rules, asked = self.policy.spec.patches, set(self.request.advisories)
+        rules, asked = self.rules, set(self.request.advisories)
         if not asked:
             return wanted_patches(snapshot, findings, self.advisories, rules, self.now, self.seen)
         known = {name for name, item in self.advisories.items() if asked.intersection((name, *item.aliases))}
@@ -243,15 +244,21 @@ class Planning:
             download_bytes=rehearsed.transaction.download_bytes if rehearsed.transaction else 0,
         )
 
+    def _rules(self) -> Patches:
+        """Which patches: as the policy says; an emergency passes ``minAge`` where the policy lets it."""
+        spec = self.policy.spec
+        passes = self.request.emergency and "min-age" in spec.emergency.ignore
+        return spec.patches.model_copy(update={"min_age": 0.0}) if passes else spec.patches
+
     def _note_offers(self, stage: str, snapshots: Mapping[str, Snapshot]) -> None:
         """Where ``minAge`` counts, remember what is offered now, and since when it is known."""
-        if self.policy.spec.patches.min_age:
+        if self.rules.min_age:
             names = offered(snapshots.values())
             self.seen = first_seen(self.site.ledger, f"{self.rollout}:{stage}", names, self.now)
 
     def _young(self, changing: Sequence[Patch], findings: Sequence[Finding], rehearsed: Snapshot) -> Refusal | None:
         """Find a component of the whole transaction that is too young; what was wanted was looked at before."""
-        least, kind = self.policy.spec.patches.min_age, rehearsed.ecosystem or "Debian"
+        least, kind = self.rules.min_age, rehearsed.ecosystem or "Debian"
         for patch in changing if least else ():
             since = known_since(patch, findings, kind, self.advisories, self.seen)
             if patch.after is not None and (young := too_young(patch, since, least, self.now)) is not None:

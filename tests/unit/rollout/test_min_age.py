@@ -100,6 +100,19 @@ async def test_a_component_that_comes_along_must_be_old_enough_too(
     assert await plan_again(fleet, "third") == [("libnew", "9.0"), ("shop", "1.1")]
 
 
+@pytest.mark.parametrize(("ignore", "planned"), [([], []), (["window"], []), (["min-age"], [("shop", "1.1")])])
+async def test_an_emergency_passes_min_age_only_where_the_policy_lets_it(
+    tmp_path: Path, ignore: list[str], planned: list[tuple[str, str]]
+) -> None:
+    fleet = Fleet(tmp_path, **MIN_AGE, emergency={"ignore": ignore, "approval": {"required": 1}})
+    assert await plan_again(fleet, "emergency", emergency=True, reason="exploited") == planned
+
+
+async def test_a_run_that_is_no_emergency_never_passes_min_age(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, **MIN_AGE, emergency={"ignore": ["min-age"], "approval": {"required": 1}})
+    assert await plan_again(fleet, "first") == []
+
+
 async def test_what_was_seen_is_a_document_that_the_ledger_verifies(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, **MIN_AGE)
     await plan_again(fleet, "first")
