@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 from patching.canary.error_budget import BudgetView, Count, Level, judge_budget, windows, worst
-from patching.errors import ConnectionMissing, MetricSourceUnavailable
+from patching.errors import ConnectionMissing, LedgerUnavailable, MetricSourceUnavailable
 from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.document import Plan
 from patching.policy import ErrorBudget, Policy
 from patching.rollout.record import frozen_plan
 from patching.rollout.site import Site
+from patching.rollout.states import RolloutState
 
 FRESH = timedelta(minutes=10)
 """A look that is older says nothing about now."""
@@ -66,3 +71,53 @@ def budget_now(site: Site, rollout: str, wave: int) -> BudgetView | None:
     if not mine or site.clock() - mine[-1].at > FRESH:
         return BudgetView(budget="-", level=Level.NO_DATA, sentence="nobody has looked at the error budget yet")
     return worst([BudgetView.model_validate(item) for item in mine[-1].body["budgets"]])
+
+
+def hold_for(site: Site, rollout: str, found: BudgetView) -> str:
+    """Hold a running rollout whose service burns its error budget; gives the sentence, which offers the undo."""
+    text = f"error budget {found.sentence}; resume the rollout when it has calmed down, or undo what it changed"
+    site.ledger.transition(rollout, RolloutState.HELD, reason=text)
+    return text
+
+
+def eased(site: Site, plan: Plan, wave: int) -> Plan:
+    """Halve how many targets may be unavailable at once (at least 1) where the wave's last look was at ticket level."""
+    looks = site.ledger.entries(plan.rollout, kinds=[EntryKind.ERROR_BUDGET])
+    mine = [entry for entry in looks if entry.body.get("wave") == wave]
+    if not mine or mine[-1].body["level"] != Level.TICKET:
+        return plan
+    domains = {name: max(limit // 2, 1) for name, limit in plan.domain_limits.items()}
+    services = {name: max(limit // 2, 1) for name, limit in plan.service_limits.items()}
+    return plan.model_copy(update={"domain_limits": domains, "service_limits": services})
+
+
+@asynccontextmanager
+async def watched(site: Site, plan: Plan, wave: int) -> AsyncIterator[None]:
+    """Look at the error budgets while the body applies a wave; one that burns holds the rollout: nothing new begins."""
+    spec = plan.policy.spec
+    if not spec.error_budgets or (plan.emergency and "error-budget" in spec.emergency.ignore):
+        yield
+        return
+    watch = asyncio.create_task(_watch(site, plan.rollout, wave))
+    try:
+        yield
+    finally:
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+
+
+async def _watch(site: Site, rollout: str, wave: int) -> None:
+    while True:
+        await asyncio.sleep(site.look_every)
+        try:
+            found = await record_budgets(site, rollout, wave)
+            row = site.ledger.rollout(rollout)
+        except LedgerUnavailable as error:
+            site.log(f"the error budgets were not looked at: {error}")
+            continue
+        if row is None or row.state is not RolloutState.RUNNING:
+            return
+        if found is not None and found.level is Level.PAGE:
+            site.log(hold_for(site, rollout, found))
+            return

@@ -12,7 +12,7 @@ from patching.plan.document import Plan
 from patching.plan.fit import Fit
 from patching.plan.windows import freeze_at, next_opening, next_window, open_window, sentence
 from patching.rollout.answers import GateAnswer, GateState, Request, VerdictName
-from patching.rollout.error_budget import budget_now
+from patching.rollout.error_budget import budget_now, hold_for
 from patching.rollout.incidents import lock_of
 from patching.rollout.late import reopened
 from patching.rollout.record import frozen_plan, request_of_run, say_waiting
@@ -141,8 +141,7 @@ def _budget(site: Site, plan: Plan, answer: GateAnswer) -> GateAnswer:
     if found is None or found.level in (Level.OK, Level.TICKET) or (plan.emergency and found.level is Level.SPENT):
         return answer
     if found.level is Level.PAGE and answer.wave > 1:
-        text = f"error budget {found.sentence}; resume the rollout when it has calmed down, or undo what it changed"
-        site.ledger.transition(plan.rollout, RolloutState.HELD, reason=text)
+        text = hold_for(site, plan.rollout, found)
         return _answer(GateState.REFUSED, answer.wave, text, shown_as="failed")
     text = f"waits for the error budget {found.sentence}"
     return _answer(GateState.WAITS, answer.wave, text, again_at=site.clock() + BUDGET_NAP)

@@ -25,6 +25,7 @@ class Site:
     work, None when nobody can tell. ``crash`` is called with the name of each crash point: production does nothing
     there, fault tests kill the process. ``lease_ttl``, ``patience`` (how long the ledger may be gone) and
     ``poll`` (how often a host that reboots, or a place among those, is looked for again) are seconds.
+    ``look_every`` is how often (seconds) the error budgets are looked at while a wave is applied.
     ``pause`` lets that many seconds of ``clock`` pass before a target's next try.
     """
 
@@ -45,3 +46,4 @@ class Site:
     patience: float = 900.0
     concurrency: int = 50
     poll: float = 1.0
+    look_every: float = 60.0

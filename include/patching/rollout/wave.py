@@ -14,6 +14,7 @@ from patching.rollout.answers import WaveSummary
 from patching.rollout.brake import Brake
 from patching.rollout.budgets import Stop, count
 from patching.rollout.change_job import ChangeJob
+from patching.rollout.error_budget import eased, watched
 from patching.rollout.gates import leave_for_next_window, verdict_of
 from patching.rollout.late import caught_up
 from patching.rollout.quarantine import left_in_quarantine
@@ -222,8 +223,9 @@ async def apply_wave(
         return WaveSummary(wave=wave, shard=shard, sentence="this shard has no targets", skipped=True)
     record = Record(site, rollout)
     try:
-        work = ShardRun(record, plan, wave, stop)
-        await work.run(targets)
+        work = ShardRun(record, eased(site, plan, wave), wave, stop)
+        async with watched(site, plan, wave):
+            await work.run(targets)
     finally:
         await record.close()
     free_ended(site, rollout)

@@ -57,12 +57,14 @@ class Metrics:
     silent: set[str] = field(default_factory=set)
     down: bool = False
     share: float = 0.0
-    """Error share of the whole service, in every window."""
+    burning: set[float] = field(default_factory=set)
+    """Error share of the whole service, in every window or (``burning``) in some (seconds)."""
 
     async def total(self, selector, seconds, at):  # type: ignore[no-untyped-def]
         if self.down:
             raise MetricSourceUnavailable("the metric source does not answer (simulated)")
-        return seconds * (self.share if selector.startswith("e") else 1.0)
+        share = self.share if not self.burning or seconds in self.burning else 0.0
+        return seconds * (share if selector.startswith("e") else 1.0)
 
     async def increases(self, matchers, errors, requests, start, end):  # type: ignore[no-untyped-def]
         if self.down:
@@ -184,6 +186,21 @@ class Fleet:
     def new_run(self, run_id: str, **asked: Any) -> None:
         """Begin another DAG run of the policy."""
         self.request = Request(dag_id="patch__web", run_id=run_id, **asked)
+
+    def going_dark(self, name: str, phase: str = "apply") -> None:
+        """Let a host stop answering as soon as a step of a phase has begun on it; ``as_before`` ends that."""
+        self._calm = self.site
+
+        def crash(point: str) -> None:
+            intents = self.ledger.intents(rollout=self.rollout, target=name)
+            if point == "started" and any(item.step["phase"] == phase for item in intents):
+                self.hosts.change(name, offline=True)
+
+        self.site = replace(self.site, crash=crash)
+
+    def as_before(self) -> None:
+        """End ``going_dark``."""
+        self.site = self._calm
 
     def as_worker(self, owner: str) -> Fleet:
         """Give the same fleet as another worker sees it."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from patching.ledger.entry import EntryKind
 from patching.report.plan_text import render_plan
@@ -86,3 +89,32 @@ async def test_emergency_that_may_pass_the_error_budget_does(tmp_path):
     await fleet.begin()
     fleet.metrics.share = 0.5
     assert (await fleet.gate(1)).state is GateState.OPEN
+
+
+async def test_budget_that_begins_to_burn_in_mid_wave_stops_launching_and_what_runs_ends(tmp_path):
+    fleet = await begun(tmp_path, rollout={"waves": [{"canary": {"count": 1}}, {"size": "100%"}]})
+    await fleet.wave(1)
+    await fleet.gate(2)
+    fleet.site = replace(fleet.site, look_every=0.001, concurrency=1)
+    fleet.metrics.share = 0.02
+    summary = await fleet.apply(2)
+    assert "stopped launching" in summary.sentence
+    assert fleet.state == "held"
+    assert "pending" in fleet.outcomes().values()
+    assert "running" not in fleet.outcomes().values()
+    assert not fleet.twice()
+
+
+@pytest.mark.parametrize(("share", "at_once"), [(0.0, 2), (0.0035, 1)])
+async def test_budget_that_burns_slowly_halves_how_many_are_changed_at_once(tmp_path, share, at_once):
+    """Ticket level; the limit that a job claims is what counts, over all workers."""
+    rules = {"failureDomain": None, "maxUnavailable": 2, "waves": [{"canary": {"count": 1}}, {"size": "100%"}]}
+    fleet = await begun(tmp_path, rollout=rules)
+    fleet.metrics.share = share
+    fleet.metrics.burning = {7200, 86400}
+    await fleet.wave(1)
+    await fleet.gate(2)
+    await fleet.apply(2)
+    taken = fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.LEASE_TAKEN])
+    limits = [claim["limit"] for entry in taken for claim in entry.body["claims"] if claim["kind"] == "domain"]
+    assert set(limits) == {at_once}
