@@ -5,15 +5,45 @@ Most updates are dated by no advisory that we read. What a target was offered tw
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from patching.advisory import Advisory, Finding
+from patching.change import Patch, Refusal
 from patching.ledger.base import Ledger
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
-from patching.plan.age import offer_name
+from patching.plan.age import known_since, offer_name, too_young
 from patching.target import Snapshot
 
 FORGOTTEN_AFTER = timedelta(days=400)
+
+
+class Ages:
+    """How old updates are, for the plan of one rollout; without a ``min_age`` (seconds) nothing is looked up or kept."""
+
+    def __init__(
+        self, ledger: Ledger, rollout: str, min_age: float, advisories: Mapping[str, Advisory], now: datetime
+    ) -> None:
+        self._ledger = ledger
+        self._rollout = rollout
+        self._min_age = min_age
+        self._advisories = advisories
+        self._now = now
+        self.seen: dict[str, datetime] = {}
+
+    def look(self, stage: str, snapshots: Iterable[Snapshot]) -> None:
+        """Remember what these targets are offered now, and learn since when each version is known."""
+        if self._min_age:
+            self.seen = first_seen(self._ledger, f"{self._rollout}:{stage}", offered(snapshots), self._now)
+
+    def young(self, changing: Sequence[Patch], findings: Sequence[Finding], ecosystem: str) -> Refusal | None:
+        """Find the first component of a whole transaction that is too young, None where all are old enough."""
+        for patch in changing if self._min_age else ():
+            since = known_since(patch, findings, ecosystem, self._advisories, self.seen)
+            refused = too_young(patch, since, self._min_age, self._now) if patch.after is not None else None
+            if refused is not None:
+                return refused
+        return None
 
 
 def offered(snapshots: Iterable[Snapshot]) -> set[str]:

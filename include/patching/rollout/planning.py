@@ -14,7 +14,6 @@ from patching.drivers.base import PatchDriver
 from patching.errors import PlanError
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.limits import PatchLimits
-from patching.plan.age import known_since, too_young
 from patching.plan.document import Exclusion, Plan
 from patching.plan.freeze import Candidate, freeze_plan
 from patching.plan.patches import Wanted, comparable, wanted_patches
@@ -24,7 +23,7 @@ from patching.rollout.answers import Request
 from patching.rollout.emergency import record_emergency, supersede_overlap
 from patching.rollout.error_budget import look_at_budgets
 from patching.rollout.exploited import listed
-from patching.rollout.first_seen import first_seen, offered
+from patching.rollout.first_seen import Ages
 from patching.rollout.new_findings import urgencies
 from patching.rollout.probing import probe_fleet
 from patching.rollout.quarantine import why_left_out
@@ -87,16 +86,16 @@ class Planning:
         spec = self.policy.spec.driver
         self.driver: PatchDriver = site.driver(spec.name, dict(spec.options))
         self.advisories = self._advisories()
-        self.seen: dict[str, datetime] = {}
         self.rules = self._rules()
+        self.ages = Ages(site.ledger, rollout, self.rules.min_age, self.advisories, self.now)
 
     async def plan(self) -> Plan:
         """Decide who is patched with what, rehearse it on the targets, and freeze the answer."""
         findings = match(self.snapshots, list(self.advisories.values()))
-        self._note_offers("discover", self.snapshots)
+        self.ages.look("discover", self.snapshots.values())
         wanted = self._wanted(findings)
         rehearsed = await self._rehearse(wanted)
-        self._note_offers("rehearse", rehearsed)
+        self.ages.look("rehearse", rehearsed.values())
         candidates = [
             found
             for target in self.targets
@@ -182,13 +181,13 @@ class Planning:
         """Choose one target's patches; in a run for certain advisories only among the components they concern."""
         rules, asked = self.rules, set(self.request.advisories)
         if not asked:
-            return wanted_patches(snapshot, findings, self.advisories, rules, self.now, self.seen)
+            return wanted_patches(snapshot, findings, self.advisories, rules, self.now, self.ages.seen)
         known = {name for name, item in self.advisories.items() if asked.intersection((name, *item.aliases))}
         own = [item for item in findings if item.advisory in known]
         named = {item.component for item in own}
         offers = {component: found for component, found in snapshot.offers.items() if component in named}
         narrowed = snapshot.model_copy(update={"offers": offers})
-        chosen = wanted_patches(narrowed, own, self.advisories, rules, self.now, self.seen)
+        chosen = wanted_patches(narrowed, own, self.advisories, rules, self.now, self.ages.seen)
         # Without advisories that it closes, a patch is kept only where versions do not compare: it may be the fix.
         blind = {item.component for item in own if not comparable(snapshot.installed.get(item.component), item.package)}
         patches = tuple(item for item in chosen.patches if item.advisories or item.component in blind)
@@ -228,7 +227,7 @@ class Planning:
         changing: list[Patch] = transaction
         touched = {patch.component for patch in changing}
         own = tuple(item for item in findings[target.name] if item.component in touched)
-        young = self._young(changing, own, rehearsed)
+        young = self.ages.young(changing, own, rehearsed.ecosystem or "Debian")
         if young is not None:
             self._exclude(target, young.code, f"it would come along: {young.message}")
             return None
@@ -249,21 +248,6 @@ class Planning:
         spec = self.policy.spec
         passes = self.request.emergency and "min-age" in spec.emergency.ignore
         return spec.patches.model_copy(update={"min_age": 0.0}) if passes else spec.patches
-
-    def _note_offers(self, stage: str, snapshots: Mapping[str, Snapshot]) -> None:
-        """Where ``minAge`` counts, remember what is offered now, and since when it is known."""
-        if self.rules.min_age:
-            names = offered(snapshots.values())
-            self.seen = first_seen(self.site.ledger, f"{self.rollout}:{stage}", names, self.now)
-
-    def _young(self, changing: Sequence[Patch], findings: Sequence[Finding], rehearsed: Snapshot) -> Refusal | None:
-        """Find a component of the whole transaction that is too young; what was wanted was looked at before."""
-        least, kind = self.rules.min_age, rehearsed.ecosystem or "Debian"
-        for patch in changing if least else ():
-            since = known_since(patch, findings, kind, self.advisories, self.seen)
-            if patch.after is not None and (young := too_young(patch, since, least, self.now)) is not None:
-                return young
-        return None
 
     def _exclude(self, target: Target, code: str, reason: str) -> None:
         self.exclusions.append(Exclusion(target=target.name, code=code, reason=reason))

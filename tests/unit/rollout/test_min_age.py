@@ -68,7 +68,7 @@ async def test_planning_again_after_a_crash_finds_the_same_dates(tmp_path: Path)
     await first.plan()
     fleet.clock.advance(hours=5)
     await second.plan()
-    assert first.seen == second.seen
+    assert first.ages.seen == second.ages.seen
 
 
 async def test_a_component_that_comes_along_must_be_old_enough_too(
