@@ -19,7 +19,7 @@ FORGOTTEN_AFTER = timedelta(days=400)
 
 
 class Ages:
-    """How old updates are, for the plan of one rollout; without a ``min_age`` (seconds) nothing is looked up or kept."""
+    """How old updates are, for the plan of one rollout; without ``min_age`` (seconds) nothing is looked up or kept."""
 
     def __init__(
         self, ledger: Ledger, rollout: str, min_age: float, advisories: Mapping[str, Advisory], now: datetime
