@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import ceil
 from statistics import median
 
 from patching.sources.base import Sample
@@ -156,17 +157,32 @@ def points(
     """Split a span into ``number`` equal parts for a picture; a part without a scrape has no data (None)."""
     steps = steps_of(errors, requests, end)
     width = (end - start) / number
-    found = []
-    for index in range(number):
-        low, high = start + index * width, start + (index + 1) * width
-        asked = [more for at, more in steps.requests if low < at <= high]
-        failed = sum(more for at, more in steps.errors if low < at <= high)
-        span = {"start": datetime.fromtimestamp(low, UTC), "end": datetime.fromtimestamp(high, UTC)}
-        known = bool(asked)
-        found.append(
-            Sample(target=target, errors=failed if known else None, requests=sum(asked) if known else None, **span)
+    asked: list[float | None] = [None] * number
+    failed = [0.0] * number
+    for at, more in steps.requests:
+        index = _part(at, start, width)
+        if 0 <= index < number:
+            asked[index] = (asked[index] or 0.0) + more
+    for at, more in steps.errors:
+        index = _part(at, start, width)
+        if 0 <= index < number:
+            failed[index] += more
+    edges = [datetime.fromtimestamp(start + index * width, UTC) for index in range(number + 1)]
+    return [
+        Sample(
+            target=target,
+            start=edges[index],
+            end=edges[index + 1],
+            errors=None if asked[index] is None else failed[index],
+            requests=asked[index],
         )
-    return found
+        for index in range(number)
+    ]
+
+
+def _part(at: float, start: float, width: float) -> int:
+    """Give the part that a moment belongs to: those after its start, up to and with its end."""
+    return ceil((at - start) / width - 1e-9) - 1
 
 
 def complete_at(end: float, interval: float) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from patching.canary.comparison import judge_check
 from patching.canary.judge import judge_wave
+from patching.canary.kept import judge_metric
 from patching.canary.verdicts import CheckVerdict, ProbeResult, WaveVerdict
 from patching.canary.weights import share_of
 from patching.change import Outcome, TargetState
@@ -198,14 +198,7 @@ async def _judge_metric(
     body = {"wave": wave, "check": check.name, "data": document}
     key = f"measured:{wave}:{check.name}{_again(site, plan, wave)}"
     site.ledger.append(NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=key, body=body))
-    return judge_check(
-        check,
-        canary=measured.canary,
-        control=measured.control,
-        before=measured.before,
-        control_before=measured.control_before,
-        share=share_of(check, plan.policy.spec.verify, len(plan.waves)),
-    )
+    return judge_metric(check, measured.evidence, share_of(check, plan.policy.spec.verify, len(plan.waves)))
 
 
 def _again(site: Site, plan: Plan, wave: int) -> str:

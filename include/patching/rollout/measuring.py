@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+import numpy as np
+from pydantic import ConfigDict
+
+from patching.canary.kept import as_json
+from patching.canary.levels import LevelMeasurements, Levels
+from patching.canary.loggamma import Floats
+from patching.canary.panel import panel_of
+from patching.canary.sides import Measurements
 from patching.errors import MetricSourceUnavailable
 from patching.ledger.base import TargetRow
 from patching.plan.document import Plan
 from patching.policy import Check, PrometheusCheck
 from patching.rollout.site import Site
-from patching.sources.base import Sample
+from patching.sources.base import MetricSource, Sample
 from patching.target import Target
 from patching.value import JsonValue, Value
 
 SERIES_POINTS = 24
 
+MOST_LOOKS = 60
+"""Most looks since the change: enough to say when it went wrong, few enough to keep in the ledger."""
+
+Matching = dict[str, dict[str, str]]
+
 
 class Measured(Value):
-    """What was read for one check: totals per target over the soak, and before it, and points for the picture."""
+    """What was read for one check: everything that the judge looks at, and points for the picture."""
 
-    canary: tuple[Sample, ...]
-    control: tuple[Sample, ...]
-    before: tuple[Sample, ...]
-    control_before: tuple[Sample, ...] = ()
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    evidence: Measurements | LevelMeasurements
     points: tuple[Sample, ...] = ()
     changes: tuple[tuple[str, str], ...] = ()
 
     def document(self) -> dict[str, JsonValue]:
-        """Give the plain JSON that the ledger keeps, the report draws and the page shows."""
-        roles = {sample.target: "canary" for sample in self.canary}
+        """Give the plain JSON that the ledger keeps, the report draws, and ``patching judge --rollout`` reads."""
+        canaries = set(self.evidence.canary.targets)
         series: dict[str, list[list[JsonValue]]] = {}
         for point in self.points:
             series.setdefault(point.target, []).append([point.end.isoformat(), point.errors, point.requests])
         return {
             "series": [
-                {"target": name, "role": roles.get(name, "control"), "points": points}
+                {"target": name, "role": "canary" if name in canaries else "control", "points": points}
                 for name, points in sorted(series.items())
             ],
             "changes": [{"target": name, "at": at} for name, at in self.changes],
-            "totals": {
-                "canary": [sample.model_dump(mode="json") for sample in self.canary],
-                "control": [sample.model_dump(mode="json") for sample in self.control],
-                "before": [sample.model_dump(mode="json") for sample in self.before],
-                "control_before": [sample.model_dump(mode="json") for sample in self.control_before],
-            },
+            "looks": as_json(self.evidence),
         }
 
 
@@ -79,10 +88,34 @@ def inverted(sample: Sample) -> Sample:
     return sample.model_copy(update={"errors": max(0.0, sample.requests - (sample.errors or 0.0))})
 
 
+@dataclass(frozen=True)
+class Spans:
+    """The time of one wave: changes from ``begun`` to ``settled``, the soak until ``now``, and before from ``lead``.
+
+    Looks are as long before as after, so that placebo windows are as long as the first look.
+    """
+
+    lead: datetime
+    begun: datetime
+    settled: datetime
+    now: datetime
+
+    @property
+    def looks(self) -> int:
+        """Number of looks since the changes: about one a second, at most ``MOST_LOOKS``."""
+        return max(1, min(MOST_LOOKS, int((self.now - self.settled).total_seconds())))
+
+    @property
+    def looks_before(self) -> int:
+        """Number of looks of the same length before."""
+        look = max((self.now - self.settled).total_seconds() / self.looks, 1e-3)
+        return max(1, min(4 * MOST_LOOKS, int((self.begun - self.lead).total_seconds() / look)))
+
+
 async def measure(
     site: Site, plan: Plan, check: Check, applied: Sequence[TargetRow], control: Sequence[str]
 ) -> Measured:
-    """Read one check's counters for patched and control targets in the same span, and for the time before.
+    """Read one check's metric for patched and control targets in the same span, and for the time before.
 
     The span runs from the end of the last change to now. Raises MetricSourceUnavailable.
     """
@@ -92,25 +125,59 @@ async def measure(
     source = site.metrics(rules.connection)
     patched = [row.target for row in applied]
     found = {item.target.name: matchers(item.target, rules.series) for item in plan.targets}
-    failed, asked, invert = counters(rules)
-    started = max(row.ended_at for row in applied if row.ended_at is not None)
     begun = min(row.began_at for row in applied if row.began_at is not None)
-    now = site.clock()
-    names = [*patched, *control]
-    wanted = {name: found[name] for name in names}
-    during = await source.increases(wanted, failed, asked, started, now)
-    earlier = begun - timedelta(seconds=rules.before)
-    before = await source.increases(wanted, failed, asked, earlier, begun)
-    lead = begun - (now - begun)
-    points = await source.points(wanted, failed, asked, lead, now, SERIES_POINTS)
-    if invert:
-        during, before, points = ([inverted(sample) for sample in one] for one in (during, before, points))
-    ended = tuple((row.target, row.ended_at.isoformat()) for row in applied if row.ended_at is not None)
-    return Measured(
-        canary=tuple(sample for sample in during if sample.target in set(patched)),
-        control=tuple(sample for sample in during if sample.target in set(control)),
-        before=tuple(sample for sample in before if sample.target in set(patched)),
-        control_before=tuple(sample for sample in before if sample.target in set(control)),
-        points=tuple(points),
-        changes=ended,
+    spans = Spans(
+        lead=begun - timedelta(seconds=rules.before),
+        begun=begun,
+        settled=max(row.ended_at for row in applied if row.ended_at is not None),
+        now=site.clock(),
     )
+    sides = [{name: found[name] for name in names} for names in (patched, control)]
+    ended = tuple((row.target, row.ended_at.isoformat()) for row in applied if row.ended_at is not None)
+    if rules.query is not None:
+        return Measured(evidence=await _levels(source, rules.query, sides, spans), changes=ended)
+    evidence = await _counts(source, rules, sides, spans)
+    failed, asked, invert = counters(rules)
+    lead = begun - (spans.now - begun)
+    points = await source.points({**sides[0], **sides[1]}, failed, asked, lead, spans.now, SERIES_POINTS)
+    return Measured(evidence=evidence, points=tuple(inverted(one) if invert else one for one in points), changes=ended)
+
+
+async def _counts(
+    source: MetricSource, rules: PrometheusCheck, sides: Sequence[Matching], spans: Spans
+) -> Measurements:
+    """Read increases look by look; a target without fresh data at the end has none at all."""
+    failed, asked, invert = counters(rules)
+    wanted = {**sides[0], **sides[1]}
+    totals = await source.increases(wanted, failed, asked, spans.settled, spans.now)
+    gone = {sample.target for sample in totals if sample.requests is None}
+    after = await source.points(wanted, failed, asked, spans.settled, spans.now, spans.looks)
+    before = await source.points(wanted, failed, asked, spans.lead, spans.begun, spans.looks_before)
+    after = [one.model_copy(update={"errors": None, "requests": None}) if one.target in gone else one for one in after]
+    if invert:
+        after, before = [inverted(one) for one in after], [inverted(one) for one in before]
+    now, then = panel_of(after), panel_of(before)
+    return Measurements(now.of(sides[0]), now.of(sides[1]), then.of(sides[0]), then.of(sides[1]))
+
+
+async def _levels(source: MetricSource, query: str, sides: Sequence[Matching], spans: Spans) -> LevelMeasurements:
+    """Read a gauge's values look by look."""
+    wanted = {**sides[0], **sides[1]}
+    found = []
+    for start, end, looks in (
+        (spans.settled, spans.now, spans.looks),
+        (spans.lead, spans.begun, spans.looks_before),
+    ):
+        values = await source.values(wanted, query, start, end, looks)
+        ends = np.linspace(start.timestamp(), end.timestamp(), looks + 1)[1:]
+        found.append(Levels(tuple(values), ends, _table(list(values.values()), looks)))
+    now, then = found
+    return LevelMeasurements(
+        now.of(tuple(sides[0])), now.of(tuple(sides[1])), then.of(tuple(sides[0])), then.of(tuple(sides[1]))
+    )
+
+
+def _table(rows: Sequence[Sequence[float | None]], looks: int) -> Floats:
+    """Arrange rows of values as an array, NaN where there is none."""
+    plain = [[math.nan if value is None else value for value in row] for row in rows]
+    return np.array(plain, dtype=np.float64).reshape(len(rows), looks)

@@ -9,6 +9,7 @@ from typing import Protocol
 from pydantic import Field
 
 from patching.advisory import Advisory
+from patching.change import Refusal
 from patching.target import Target
 from patching.value import JsonValue, Value
 
@@ -89,6 +90,29 @@ class MetricSource(Protocol):
 
         Raises MetricSourceUnavailable.
         """
+        ...
+
+    async def values(
+        self, matchers: dict[str, dict[str, str]], query: str, start: datetime, end: datetime, count: int
+    ) -> dict[str, list[float | None]]:
+        """Read a gauge: the value of an expression at the end of each of ``count`` equal parts of the span.
+
+        One list a target, in the order of ``matchers``; None where it has no fresh value. Raises
+        MetricSourceUnavailable.
+        """
+        ...
+
+    async def validate(
+        self, matchers: dict[str, dict[str, str]], errors: str, requests: str, at: datetime
+    ) -> list[Refusal]:
+        """Find, when planning, counters that cannot work (blocking), and targets without data now (not blocking).
+
+        Raises MetricSourceUnavailable.
+        """
+        ...
+
+    async def validate_gauge(self, matchers: dict[str, dict[str, str]], query: str, at: datetime) -> list[Refusal]:
+        """Find the same of a gauge's expression."""
         ...
 
     async def points(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -106,6 +106,46 @@ class PrometheusSource:
                 failed |= await self._series(client, part, errors, start, end)
         return asked, failed
 
+    async def values(
+        self, matchers: dict[str, dict[str, str]], query: str, start: datetime, end: datetime, number: int
+    ) -> dict[str, list[float | None]]:
+        """Read a gauge at the end of each of ``number`` equal parts of a span; None where a target has no value.
+
+        Raises MetricSourceUnavailable; also where the expression gives several series for one target.
+        """
+        owners, labels = _owners(matchers)
+        step = max((end.timestamp() - start.timestamp()) / number, 0.001)
+        found: dict[str, list[float | None]] = {name: [None] * number for name in matchers}
+        seen: set[str] = set()
+        async with self._client() as client:
+            for part in _batches(matchers):
+                text = _with_series(query, part)
+                for item in await self._ask_range(client, text, start, end, step):
+                    owner = owners.get(tuple(item["metric"].get(label, "") for label in labels))
+                    if owner is None:
+                        continue
+                    if owner in seen:
+                        raise _QueryRefused(f"the gauge gives several series for {owner}; aggregate it: {_short(text)}")
+                    seen.add(owner)
+                    for at, value in _finite(item.get("values", ())):
+                        look = round((at - start.timestamp()) / step) - 1
+                        if 0 <= look < number:
+                            found[owner][look] = value
+        return found
+
+    async def validate_gauge(self, matchers: dict[str, dict[str, str]], query: str, at: datetime) -> list[Refusal]:
+        """Find, when planning, an expression that cannot work (blocking), and targets that have no value now."""
+        if "$series" not in query:
+            problem = "it does not contain $series, so it cannot be told apart by target"
+        else:
+            try:
+                found = await self.values(matchers, query, at - timedelta(seconds=1), at, 1)
+                return _silent([name for name, values in found.items() if values == [None]], "value")
+            except _QueryRefused as error:
+                problem = str(error)
+        remedy = "write query as an expression with $series that gives one value for each target"
+        return [Refusal(code="metrics-query", message=f'"query": {problem}', remedy=remedy)]
+
     async def validate(self, matchers: Matchers, errors: str, requests: str, at: datetime) -> list[Refusal]:
         """Find, when planning, a query that cannot work, and targets that have no requests now.
 
@@ -125,13 +165,7 @@ class PrometheusSource:
         samples = await self.increases(
             {name: dict(labels) for name, labels in matchers.items()}, errors, requests, at, at
         )
-        silent = [sample.target for sample in samples if sample.requests is None]
-        if silent:
-            shown = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")
-            message = f"no current request counter for {shown}: the check will be inconclusive there"
-            remedy = "compare the policy's series labels with what Prometheus shows for the target"
-            refusals.append(Refusal(code="metrics-no-data", message=message, remedy=remedy, blocking=False))
-        return refusals
+        return _silent([sample.target for sample in samples if sample.requests is None], "request counter")
 
     async def _problem(self, matchers: Matchers, selector: str, at: datetime) -> str | None:
         if "$series" not in selector:
@@ -177,8 +211,21 @@ class PrometheusSource:
         self, client: httpx.AsyncClient, query: str, at: datetime, *, kind: str = "matrix"
     ) -> list[dict[str, Any]]:
         form = {"query": query, "time": f"{at.timestamp():.3f}", "timeout": f"{self._timeout:g}s"}
+        return await self._post(client, "query", form, kind)
+
+    async def _ask_range(
+        self, client: httpx.AsyncClient, query: str, start: datetime, end: datetime, step: float
+    ) -> list[dict[str, Any]]:
+        form = {"query": query, "start": f"{start.timestamp():.3f}", "end": f"{end.timestamp():.3f}"}
+        form |= {"step": f"{step:.3f}", "timeout": f"{self._timeout:g}s"}
+        return await self._post(client, "query_range", form, "matrix")
+
+    async def _post(
+        self, client: httpx.AsyncClient, path: str, form: dict[str, str], kind: str
+    ) -> list[dict[str, Any]]:
+        query = form["query"]
         try:
-            response = await client.post(f"{self._endpoint.url}/api/v1/query", data=form)
+            response = await client.post(f"{self._endpoint.url}/api/v1/{path}", data=form)
             answer = response.json()
         except httpx.HTTPError as error:
             raise self._unavailable(f"did not answer ({type(error).__name__}: {error})", query) from error
@@ -212,6 +259,23 @@ class _QueryRefused(MetricSourceUnavailable):
     """Prometheus is there and refuses the query: it will refuse it again."""
 
     retryable = False
+
+
+def _silent(targets: list[str], what: str) -> list[Refusal]:
+    """Say which targets have no data now; that blocks nothing, but their check will hold."""
+    if not targets:
+        return []
+    shown = ", ".join(targets[:5]) + (f" and {len(targets) - 5} more" if len(targets) > 5 else "")
+    message = f"no current {what} for {shown}: the check will be inconclusive there"
+    remedy = "compare the policy's series labels with what Prometheus shows for the target"
+    return [Refusal(code="metrics-no-data", message=message, remedy=remedy, blocking=False)]
+
+
+def _with_series(query: str, matchers: Matchers) -> str:
+    try:
+        return query.replace("$series", series_matchers(matchers))
+    except ValueError as error:
+        raise _QueryRefused(str(error)) from error
 
 
 def _short(query: str) -> str:
