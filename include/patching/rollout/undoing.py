@@ -124,7 +124,18 @@ def _close(site: Site, rollout: str, state: RolloutState, incident: Incident | N
         reason = f"{undone} undone; NOT undone: {', '.join(bad)}; {lock}"
         site.ledger.transition(rollout, RolloutState.HELD, reason=reason)
         return
-    site.ledger.transition(rollout, RolloutState.UNDONE, reason=f"{undone} undone")
+    site.ledger.transition(rollout, RolloutState.UNDONE, reason=_put_back(site, rollout, rows, undone))
+
+
+def _put_back(site: Site, rollout: str, rows: Sequence[TargetRow], undone: int) -> str:
+    """Say what an undo reached, what was never touched, and why it was done, for who looks the next morning."""
+    changed = sum(row.began_at is not None for row in rows)
+    text = f"{undone} of {changed} changed targets run what they ran before"
+    if changed < len(rows):
+        text += f", {len(rows) - changed} were never touched"
+    moves = site.ledger.entries(rollout, kinds=[EntryKind.TRANSITION])
+    why = [str(entry.body["reason"]) for entry in moves if entry.body["to"] == RolloutState.UNDOING]
+    return f"{text}. Why: {why[-1]}" if why else text
 
 
 def _summary(site: Site, rollout: str, wave: int | None, names: Sequence[str]) -> UndoSummary:

@@ -28,6 +28,8 @@ async def test_bad_canary_is_undone_and_reaches_no_other_target(tmp_path):
         assert await fleet.wave(wave) is None
     closing = await fleet.finish()
     assert not closing.good
+    said = "1 of 1 changed targets run what they ran before, 5 were never touched. Why: wave 1: errors: error share"
+    assert said in closing.sentence
     assert fleet.state == "undone"
     assert set(fleet.versions().values()) == {"1.0"}
     assert [name for name in fleet.names if fleet.hosts.markers(name)] == [canary]
