@@ -6,18 +6,17 @@ count too, and the tighter one wins.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from patching.diagnostics import Diagnostic, PolicyError
+from patching.diagnostics import Diagnostic
 from patching.policy import API_VERSION, DnsLabel
-from patching.policy_schema_errors import explain
-from patching.policy_yaml import Document, read
+from patching.policy_document import load_document, parse_document
+from patching.policy_yaml import Document
 from patching.quantity import IntOrPercent, fraction
 from patching.target import Target
 from patching.value import CamelValue
@@ -83,33 +82,12 @@ def load_limits(directory: Path | str) -> PatchLimits:
 
     Raises PolicyError with all errors: broken limits are no reason to plan without limits.
     """
-    file = Path(directory) / LIMITS_FILE
-    try:
-        raw = file.read_bytes()
-    except FileNotFoundError:
-        return PatchLimits()
-    except OSError as error:
-        message = f"the file cannot be read: {error.strerror}"
-        raise PolicyError([Diagnostic(path=str(file), line=1, col=1, message=message, rule="file")]) from error
-    return parse_limits(raw, str(file))
+    return load_document(Path(directory) / LIMITS_FILE, PatchLimits, _breaches) or PatchLimits()
 
 
 def parse_limits(raw: str | bytes, path: str = LIMITS_FILE) -> PatchLimits:
     """Read limits from text; raises PolicyError with all errors."""
-    document = read(raw, path)
-    errors = list(document.errors)
-    limits = PatchLimits()
-    if document.root is not None:
-        try:
-            limits = PatchLimits.model_validate_json(
-                json.dumps(document.data), strict=True, by_alias=True, by_name=False
-            )
-        except ValidationError as error:
-            errors.extend(explain(error, PatchLimits, document))
-        errors.extend(_breaches(limits, document))
-    if errors:
-        raise PolicyError(errors)
-    return limits
+    return parse_document(raw, path, PatchLimits, _breaches)
 
 
 def _breaches(limits: PatchLimits, document: Document) -> Iterator[Diagnostic]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from patching.diagnostics import Diagnostic, PolicyError
-from patching.policy_schema_errors import explain
-from patching.policy_yaml import Document, read
+from patching.diagnostics import Diagnostic
+from patching.policy_document import load_document, parse_document
+from patching.policy_yaml import Document
 from patching.value import CamelValue
 
 PEOPLE_FILE = "people.yaml"
@@ -38,31 +37,12 @@ class People(CamelValue):
 
 def load_people(directory: Path | str) -> People | None:
     """Read ``people.yaml`` of a policies directory; None where there is none. Raises PolicyError with all errors."""
-    file = Path(directory) / PEOPLE_FILE
-    try:
-        raw = file.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        message = f"the file cannot be read: {error.strerror}"
-        raise PolicyError([Diagnostic(path=str(file), line=1, col=1, message=message, rule="file")]) from error
-    return parse_people(raw, str(file))
+    return load_document(Path(directory) / PEOPLE_FILE, People, _check)
 
 
 def parse_people(raw: str | bytes, path: str = PEOPLE_FILE) -> People:
     """Read people from text; raises PolicyError with all errors."""
-    document = read(raw, path)
-    errors = list(document.errors)
-    people = People()
-    if document.root is not None:
-        try:
-            people = People.model_validate_json(json.dumps(document.data), strict=True, by_alias=True, by_name=False)
-        except ValidationError as error:
-            errors.extend(explain(error, People, document))
-        errors.extend(_check(people, document))
-    if errors:
-        raise PolicyError(errors)
-    return people
+    return parse_document(raw, path, People, _check)
 
 
 def _check(people: People, document: Document) -> list[Diagnostic]:

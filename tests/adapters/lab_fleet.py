@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -150,12 +149,6 @@ class LabFleet(Fleet):
         whole = json.loads(Path(self.lab.about["inventory"]).read_text())["_meta"]["hostvars"]
         document = {"_meta": {"hostvars": {name: whole[name] for name in self.names}}, "web": {"hosts": self.names}}
         (folder / "web.json").write_text(json.dumps(document))
-
-    def as_worker(self, owner: str) -> LabFleet:
-        other = object.__new__(LabFleet)
-        other.__dict__.update(self.__dict__)
-        other.site = replace(self.site, owner=owner)
-        return other
 
     async def judge(self, wave: int) -> JudgeAnswer:
         """Judge as Airflow's deferring task does: come back when the soak is over."""

@@ -7,9 +7,10 @@ import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from patching.channels.simulated import SimulatedChannel, SimulatedFleet
+from patching.change import Refusal
 from patching.drivers.simulated import SimulatedDriver
 from patching.errors import MetricSourceUnavailable
 from patching.ledger.store import open_ledger
@@ -59,6 +60,12 @@ class Metrics:
     share: float = 0.0
     burning: set[float] = field(default_factory=set)
     """Error share of the whole service, in every window or (``burning``) in some (seconds)."""
+    refusals: list[Refusal] = field(default_factory=list)
+
+    async def validate(self, matchers, errors, requests, at):  # type: ignore[no-untyped-def]
+        if self.down:
+            raise MetricSourceUnavailable("the metric source does not answer (simulated)")
+        return list(self.refusals)
 
     async def total(self, selector, seconds, at):  # type: ignore[no-untyped-def]
         if self.down:
@@ -202,9 +209,9 @@ class Fleet:
         """End ``going_dark``."""
         self.site = self._calm
 
-    def as_worker(self, owner: str) -> Fleet:
+    def as_worker(self, owner: str) -> Self:
         """Give the same fleet as another worker sees it."""
-        other = object.__new__(Fleet)
+        other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.site = replace(self.site, owner=owner)
         return other
