@@ -27,6 +27,7 @@ from patching.rollout.first_seen import Ages
 from patching.rollout.new_findings import urgencies
 from patching.rollout.probing import probe_fleet
 from patching.rollout.quarantine import why_left_out
+from patching.rollout.queries import tried_queries
 from patching.rollout.record import frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
@@ -122,7 +123,9 @@ class Planning:
             limits=self.limits,
             population=self.population,
         )
-        return plan.model_copy(update={"error_budgets": await look_at_budgets(self.site, self.policy, self.now)})
+        tried = await tried_queries(self.site, self.policy, [item.target for item in plan.targets], self.now)
+        budgets = await look_at_budgets(self.site, self.policy, self.now)
+        return plan.model_copy(update={"error_budgets": budgets, "power": (*plan.power, *tried)})
 
     def _advisories(self) -> dict[str, Advisory]:
         place, asked = self.policy.spec.patches.advisories, self.request.advisories

@@ -1,0 +1,57 @@
+"""Queries are tried before the rollout starts: a renamed metric is found when planning, not in the night."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from patching.change import Refusal
+from patching.errors import ConnectionMissing, MetricSourceUnavailable, PlanError
+from patching.plan.document import CheckPower
+from patching.policy import Check, Policy, PrometheusCheck
+from patching.rollout.measuring import counters, matchers
+from patching.rollout.site import Site
+from patching.target import Target
+
+
+async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], now: datetime) -> tuple[CheckPower, ...]:
+    """Try every metric check on the planned targets; give what people must know before they approve.
+
+    A source that does not answer now, and targets without data now, do not stop the plan: the check would hold.
+    Raises PlanError, with all refusals, for a query that is refused or a connection that does not exist.
+    """
+    said: list[CheckPower] = []
+    wrong: list[str] = []
+    for check in policy.spec.verify if targets else ():
+        rules = check.prometheus
+        if rules is None:
+            continue
+        try:
+            refusals = await _tried(site, rules, targets, now)
+        except ConnectionMissing as error:
+            wrong.append(f'check "{check.name}": {error}')
+        except MetricSourceUnavailable as error:
+            said.append(_statement(check, f"its query could not be tried: {error}"))
+        else:
+            wrong += [f'check "{check.name}": {_text(item)}' for item in refusals if item.blocking]
+            said += [_statement(check, item.message) for item in refusals if not item.blocking]
+    if wrong:
+        raise PlanError(f"nothing was planned, because the rollout could not be judged: {'; '.join(wrong)}")
+    return tuple(said)
+
+
+async def _tried(site: Site, rules: PrometheusCheck, targets: Sequence[Target], now: datetime) -> list[Refusal]:
+    source = site.metrics(rules.connection)
+    found = {target.name: matchers(target, rules.series) for target in targets}
+    if rules.query is not None:
+        return await source.validate_gauge(found, rules.query, now)
+    failed, asked, _ = counters(rules)
+    return await source.validate(found, failed, asked, now)
+
+
+def _statement(check: Check, text: str) -> CheckPower:
+    return CheckPower(check=check.name, wave=1, comparison="none", statement=text)
+
+
+def _text(refusal: Refusal) -> str:
+    return f"{refusal.message}; {refusal.remedy}" if refusal.remedy else refusal.message

@@ -1,0 +1,49 @@
+"""Queries are tried when planning (S3, S5): a refused one is an error of the plan that names its check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from patching.change import Refusal
+from patching.errors import ConnectionMissing, PlanError
+from patching.sources.base import MetricSource
+from unit.rollout.fleet import Fleet
+
+REFUSED = Refusal(code="metrics-query", message='"errors": parse error', remedy="write a selector")
+SILENT = Refusal(code="metrics-no-data", message="no current request counter for web-02", blocking=False)
+
+
+async def test_refused_query_is_an_error_of_the_plan_that_names_the_check(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.metrics.refusals = [REFUSED]
+    with pytest.raises(PlanError, match='check "errors": "errors": parse error; write a selector'):
+        await fleet.plan()
+    assert fleet.ledger.find(fleet.rollout, "plan") is None
+
+
+async def test_target_without_data_is_said_before_approval(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.metrics.refusals = [SILENT]
+    await fleet.plan()
+    assert "no current request counter for web-02" in [item.statement for item in fleet.frozen.power]
+
+
+async def test_prometheus_that_is_down_when_planning_is_said_and_stops_no_plan(tmp_path: Path) -> None:
+    """F9: the check would hold; the plan may still be looked at."""
+    fleet = Fleet(tmp_path)
+    fleet.metrics.down = True
+    await fleet.plan()
+    assert any("could not be tried: the metric source does not answer" in item.statement for item in fleet.frozen.power)
+
+
+async def test_connection_that_does_not_exist_is_an_error_of_the_plan(tmp_path: Path) -> None:
+    def missing(name: str) -> MetricSource:
+        raise ConnectionMissing(f'connection "{name}" is not defined')
+
+    fleet = Fleet(tmp_path)
+    fleet.site = replace(fleet.site, metrics=missing)
+    with pytest.raises(PlanError, match='check "errors": connection "prom" is not defined'):
+        await fleet.plan()
