@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 from patching.canary.judge import judge_wave
 from patching.canary.kept import from_json, judge_metric
 from patching.canary.recorded import RecordingUnreadable
 from patching.canary.verdicts import CheckVerdict, WaveVerdict
 from patching.canary.weights import share_of
+from patching.cli.ledger import open_named
 from patching.ledger.entry import EntryKind
-from patching.ledger.store import SqlLedger, open_ledger
+from patching.ledger.store import SqlLedger
 from patching.policy import Check, Policy
 from patching.value import JsonValue
-
-VARIABLES = ("PATCHING_LEDGER_URL", "AIRFLOW__PATCHING__LEDGER_URL")
 
 Evidence = dict[int, dict[str, dict[str, JsonValue]]]
 
@@ -24,10 +21,7 @@ def rejudged(policy: Policy, rollout: str, url: str) -> dict[int, WaveVerdict]:
 
     Raises RecordingUnreadable where the ledger has no such evidence, LedgerError where it cannot be read.
     """
-    place = url or next((os.environ[name] for name in VARIABLES if os.environ.get(name)), "")
-    if not place:
-        raise RecordingUnreadable(f"--rollout reads the ledger: say where it is with --url or ${VARIABLES[0]}")
-    evidence = _evidence(open_ledger(place, create=False), rollout)
+    evidence = _evidence(open_named(url), rollout)
     checks = [check for check in policy.spec.verify if check.prometheus is not None]
     waves = max(len(policy.spec.rollout.waves), *evidence)
     verdicts = {}
