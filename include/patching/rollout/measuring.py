@@ -133,14 +133,15 @@ async def measure(
         now=site.clock(),
     )
     sides = [{name: found[name] for name in names} for names in (patched, control)]
-    ended = tuple((row.target, row.ended_at.isoformat()) for row in applied if row.ended_at is not None)
+    # Where a job began: what it did shows in the metrics before it has ended.
+    jobs = tuple((row.target, row.began_at.isoformat()) for row in applied if row.began_at is not None)
     if rules.query is not None:
-        return Measured(evidence=await _levels(source, rules.query, sides, spans), changes=ended)
+        return Measured(evidence=await _levels(source, rules.query, sides, spans), changes=jobs)
     evidence = await _counts(source, rules, sides, spans)
     failed, asked, invert = counters(rules)
     lead = begun - (spans.now - begun)
     points = await source.points({**sides[0], **sides[1]}, failed, asked, lead, spans.now, SERIES_POINTS)
-    return Measured(evidence=evidence, points=tuple(inverted(one) if invert else one for one in points), changes=ended)
+    return Measured(evidence=evidence, points=tuple(inverted(one) if invert else one for one in points), changes=jobs)
 
 
 async def _counts(
