@@ -14,9 +14,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from fastapi import FastAPI
 
 from patching.change import Outcome
+from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.ledger.store import SqlLedger
+from patching.rollout.states import RolloutState
 from patching_airflow.ui.security import Access
 from rollout_page.serving import guard_for, mounted, serving
 from rollout_page.stories import RUN, START, Moment, Story, at_work, held, open_story_ledger, undone
@@ -58,6 +61,9 @@ class Site:
     clock: Moment
     url: str
     readable: set[str] = field(default_factory=lambda: {"alice"})
+    writers: set[str] = field(default_factory=lambda: {"alice"})
+    paused: bool = False
+    runs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def open(self, path: str, *, scheme: str = "light", height: int = 900) -> Any:
@@ -85,15 +91,30 @@ def site(browser: Any, tmp_path: Path) -> Iterator[Site]:
     ledger, clock = open_story_ledger(tmp_path)
     made = Site(browser, ledger, clock, "")
 
-    def readable(user: str, _dag: str, _access: Access) -> bool:
-        return user in made.readable
+    def allowed(user: str, _dag: str | None, access: Access) -> bool:
+        return user in (made.writers if access in (Access.CONTROL, Access.EVERYTHING) else made.readable)
 
-    with serving(mounted(ledger, guard_for(readable))) as url:
+    with serving(with_airflow(mounted(ledger, guard_for(allowed)), made)) as url:
         made.url = url
         yield made
         for context in browser.contexts:
             context.close()
     ledger.close()
+
+
+def with_airflow(app: FastAPI, site: Site) -> FastAPI:
+    """Answer what the page asks of Airflow's own API to start a run."""
+
+    @app.get("/api/v2/dags/{dag_id}")
+    def dag(dag_id: str) -> dict[str, Any]:
+        return {"dag_id": dag_id, "is_paused": site.paused}
+
+    @app.post("/api/v2/dags/{dag_id}/dagRuns")
+    def run(dag_id: str, asked: dict[str, Any]) -> dict[str, Any]:
+        site.runs.append((dag_id, asked["conf"]))
+        return {"dag_run_id": f"manual__{len(site.runs)}"}
+
+    return app
 
 
 @pytest.fixture
@@ -267,3 +288,196 @@ def test_overview_lists_open_rollouts_first_and_leads_to_one(site: Site, picture
     page.get_by_role("link", name="All rollouts").click()
     expect(page.locator(".rollout-line")).to_have_count(2)
     assert site.complaints == []
+
+
+# What a person may do (S8)
+
+
+def confirm(page: Any, reason: str) -> None:
+    page.get_by_label("Why?").fill(reason)
+    page.locator("dialog[open] button[type=submit]").click()
+
+
+def test_held_wave_is_promoted_by_keyboard_alone_and_its_run_is_started(site: Site) -> None:
+    story = held(site.ledger, site.clock, 12)
+    page = site.rollout(story)
+    expect(page.locator(".head .act")).to_have_text(
+        ["Promote wave 2", "Retry failed", "Undo", "Abort", "Stop everything"]
+    )
+    page.get_by_role("button", name="Promote wave 2").focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Promote wave 2")
+    expect(dialog).to_contain_text("counts as promoted in your name")
+    expect(page.get_by_label("Why?")).to_be_focused()
+    page.keyboard.type("traffic was low at night")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_hidden()
+    expect(page.locator(".state")).to_have_text("Waits", timeout=5000)
+    expect(page.get_by_role("status")).to_contain_text("Run manual__1 is started")
+    assert site.runs == [(story.dag_id, {"reason": "promote by alice: traffic was low at night"})]
+    verdict = site.ledger.entries(story.rollout, kinds=[EntryKind.VERDICT])[-1]
+    assert (verdict.actor, verdict.body["verdict"]) == ("alice", "promote")
+    assert site.complaints == []
+
+
+def test_nothing_is_done_without_a_reason_nor_after_escape(site: Site) -> None:
+    story = held(site.ledger, site.clock, 12)
+    page, before = site.rollout(story), site.ledger.heads()
+    button = page.get_by_role("button", name="Abort", exact=True)
+    button.click()
+    page.locator("dialog[open] button[type=submit]").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.get_by_label("Why?").fill("   ")
+    page.locator("dialog[open] button[type=submit]").click()
+    expect(page.get_by_role("alert").filter(has_text="A reason is needed")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(button).to_be_focused()
+    assert site.ledger.heads() == before
+
+
+def test_buttons_are_only_for_who_may(site: Site) -> None:
+    story = held(site.ledger, site.clock, 12)
+    site.writers.clear()
+    page = site.rollout(story)
+    expect(page.locator(".state")).to_have_text("Held")
+    assert page.locator(".act:visible").count() == 0
+    page.locator(".target[data-key='web-09']").click()
+    expect(page.locator(".panel h2")).to_have_text("web-09")
+    assert page.locator(".panel .act").count() == 0
+    page = site.open("overview")
+    expect(page.locator(".rollout-line")).to_have_count(1)
+    assert page.locator(".act:visible").count() == 0
+
+
+def test_what_another_person_decided_first_is_said_in_the_dialog(site: Site) -> None:
+    story = held(site.ledger, site.clock, 12)
+    page = site.rollout(story)
+    page.get_by_role("button", name="Promote wave 2").click()
+    story.state(RolloutState.ABORTED, "aborted by bob")
+    confirm(page, "looks good")
+    expect(page.locator("dialog[open] .error")).to_contain_text("Not done: rollout")
+    expect(page.locator("dialog[open] .error")).to_contain_text('"aborted"')
+    assert site.runs == []
+
+
+def test_a_paused_dag_is_said_and_the_decision_stands(site: Site) -> None:
+    story = held(site.ledger, site.clock, 12)
+    site.paused = True
+    page = site.rollout(story)
+    page.get_by_role("button", name="Undo", exact=True).click()
+    confirm(page, "customers complain")
+    expect(page.get_by_role("status")).to_contain_text("no run was started: patch__web-os-security is paused")
+    expect(page.locator(".state")).to_have_text("Undoing", timeout=5000)
+    assert site.runs == []
+
+
+def test_a_target_is_skipped_and_another_retried_from_its_panel(site: Site) -> None:
+    story = held(site.ledger, site.clock, 12)
+    page = site.rollout(story)
+    page.locator(".target[data-key='web-09']").click()
+    expect(page.locator(".panel-body p").nth(1)).to_have_text("waits for a person: its rollout is held")
+    page.locator(".panel").get_by_role("button", name="Skip").click()
+    expect(page.get_by_role("dialog")).to_contain_text("web-09 is left out of this rollout for good")
+    confirm(page, "it is sold tomorrow")
+    expect(page.locator(".target[data-key='web-09'] .target-state")).to_have_text("skipped", timeout=5000)
+    expect(page.locator(".panel").get_by_role("button", name="Skip")).to_have_count(0)
+    page.locator(".panel .close").click()
+    page.get_by_role("button", name="Promote wave 2").click()
+    confirm(page, "known good")
+    expect(page.locator(".state")).to_have_text("Waits", timeout=5000)
+    page.locator(".target[data-key='web-08']").click()
+    page.locator(".panel").get_by_role("button", name="Try again").click()
+    confirm(page, "its switch is back")
+    expect(page.locator(".target[data-key='web-08'] .target-state")).to_have_text("to go", timeout=5000)
+    assert [conf["reason"] for _, conf in site.runs] == [
+        "promote by alice: known good",
+        "retry by alice: its switch is back",
+    ]
+    assert site.complaints == []
+
+
+def test_hold_and_abort_now_of_a_rollout_at_work(site: Site) -> None:
+    story = at_work(site.ledger, site.clock, 30)
+    page = site.rollout(story)
+    page.get_by_role("button", name="Hold", exact=True).click()
+    confirm(page, "disk alarms")
+    expect(page.locator(".state")).to_have_text("Held", timeout=5000)
+    page.get_by_role("button", name="Abort now").click()
+    expect(page.get_by_role("dialog")).to_contain_text("reading and downloading is cancelled within seconds")
+    confirm(page, "wrong fleet")
+    expect(page.locator(".state")).to_have_text("Aborted", timeout=5000)
+    expect(page.get_by_role("status")).to_contain_text("had begun and ends")
+    assert len(site.ledger.entries(story.rollout, kinds=[EntryKind.ABORTED_NOW])) == 1
+
+
+def test_everything_is_stopped_and_allowed_again_from_the_overview(site: Site) -> None:
+    held(site.ledger, site.clock, 12)
+    page = site.open("overview")
+    page.get_by_role("button", name="Stop everything").click()
+    confirm(page, "datacentre on fire")
+    expect(page.locator(".stop")).to_contain_text("alice: datacentre on fire", timeout=5000)
+    page.get_by_role("button", name="Allow everything again").click()
+    confirm(page, "the fire is out")
+    expect(page.locator(".stop")).to_have_count(0, timeout=5000)
+    assert site.ledger.stopped() is None
+
+
+def test_a_locked_policy_is_shown_and_released_with_a_reason(site: Site, picture: Any) -> None:
+    """F10: the incident is the first thing that the page says, and its release the first thing it offers."""
+    story = held(site.ledger, site.clock, 12)
+    name = f"undo-{story.rollout}"
+    body = {"id": name, "rollout": story.rollout, "policy": "web-os-security", "cause": "the undo failed on web-04"}
+    site.ledger.append(NewEntry(chain=CONTROL, kind=EntryKind.INCIDENT_OPENED, key="incident", body=body))
+    page = site.rollout(story)
+    expect(page.locator(".stop")).to_contain_text("The policy is locked. The undo failed on web-04")
+    expect(page.locator("h1")).to_contain_text("Waits for a person to release an incident")
+    expect(page.locator(".head .act").first).to_have_text("Release incident")
+    assert page.get_by_role("button", name="Promote wave 2").count() == 0
+    picture(page, "locked-policy", whole=False)
+    page.get_by_role("button", name="Release incident").click()
+    confirm(page, "web-04 downgraded by hand")
+    expect(page.locator(".stop")).to_have_count(0, timeout=5000)
+    expect(page.get_by_role("button", name="Promote wave 2")).to_be_visible()
+
+
+def test_the_dialog_works_in_the_frame_of_airflows_run_page(site: Site) -> None:
+    story = held(site.ledger, site.clock, 12)
+    address = quote(f"/patching/page/run/{story.dag_id}/{RUN}")
+    page = site.open("overview")
+    page.goto(f"{site.url}/frame?address={address}")
+    frame = page.frame_locator("iframe")
+    frame.get_by_role("button", name="Abort", exact=True).click()
+    frame.get_by_label("Why?").fill("enough")
+    frame.locator("dialog[open] button[type=submit]").click()
+    expect(frame.locator(".state")).to_have_text("Aborted", timeout=5000)
+    assert site.complaints == []
+
+
+CONTRAST = """elements => elements.map(element => {
+  const rgb = text => {
+    const found = text.match(/[\\d.]+/g).map(Number);
+    return text.startsWith("color(") ? found.slice(0, 3) : found.slice(0, 3).map(value => value / 255);
+  };
+  const light = parts => {
+    const [r, g, b] = parts.map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const style = getComputedStyle(element);
+  const [one, other] = [light(rgb(style.color)), light(rgb(style.backgroundColor))].sort((a, b) => b - a);
+  return (one + 0.05) / (other + 0.05);
+})"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_buttons_and_dialog_are_readable(site: Site, picture: Any, scheme: str) -> None:
+    """WCAG 2.2 AA: 4.5 to 1 for text."""
+    page = site.rollout(held(site.ledger, site.clock, 12), scheme=scheme)
+    page.get_by_role("button", name="Promote wave 2").click()
+    found = page.locator(".act:visible, .plain:visible, .acting textarea").evaluate_all(CONTRAST)
+    assert len(found) >= 8
+    assert min(found) >= 4.5
+    page.get_by_label("Why?").fill("the canary had too little traffic at night; error share is flat")
+    picture(page, "decide" if scheme == "light" else "decide-dark", whole=False)

@@ -51,6 +51,19 @@ export async function ask<T>(url: string, tag = ""): Promise<{ document: T; tag:
   return { document: (await response.json()) as T, tag: response.headers.get("ETag") ?? "" };
 }
 
+/** Send JSON once; what changes something is never sent again by itself. */
+export async function send<T>(url: string, body: unknown): Promise<T> {
+  let response: Response;
+  try {
+    const headers = { "Content-Type": "application/json" };
+    response = await fetch(url, { method: "POST", headers, body: JSON.stringify(body), signal: AbortSignal.timeout(WAIT) });
+  } catch (error) {
+    throw new Unanswered(0, error instanceof Error && error.name === "TimeoutError" ? "it took too long, look whether it was done" : "no connection, look whether it was done");
+  }
+  if (!response.ok) throw new Unanswered(response.status, await detail(response));
+  return (await response.json()) as T;
+}
+
 export interface Listener<T> {
   document(document: T): void;
   answered(at: Date): void;
@@ -61,8 +74,8 @@ export interface Listener<T> {
 const LIVE = 2_000;
 const SELDOM = 20_000;
 
-/** Keep a document up to date until the page is left. */
-export function follow<T>(url: string, listener: Listener<T>): void {
+/** Keep a document up to date until the page is left; gives a function that asks at once. */
+export function follow<T>(url: string, listener: Listener<T>): () => void {
   let tag = "";
   let latest: T | null = null;
   let failures = 0;
@@ -101,4 +114,5 @@ export function follow<T>(url: string, listener: Listener<T>): void {
     void turn();
   });
   void turn();
+  return () => void turn();
 }

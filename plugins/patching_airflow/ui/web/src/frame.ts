@@ -33,5 +33,6 @@ function reason(error: Unanswered): string {
   if (error.status === 401) return "You are not logged in any more: log in to Airflow again.";
   if (error.status === 403) return `${capital(error.message)}.`;
   if (error.status === 0) return `The server cannot be reached (${error.message}).`;
+  if (error.status === 503) return `Nothing here is known now: ${error.message}.`;
   return `The server answered with error ${error.status}: ${error.message}.`;
 }

@@ -49,8 +49,38 @@ export interface Wave {
   power: string[];
 }
 
+/** Something that a person may do now; `path` is below the API, `body` what is sent with the reason. */
+export interface Act {
+  act: string;
+  label: string;
+  says: string;
+  tone: string;
+  path: string;
+  body: Record<string, unknown>;
+}
+
+export interface RunToStart {
+  dag_id: string;
+  conf: Record<string, unknown>;
+}
+
+export interface Done {
+  sentence: string;
+  run?: RunToStart | null;
+}
+
+export interface Incident {
+  id: string;
+  sentence: string;
+  cause: string;
+  targets: string[];
+  opened_at: string;
+  runbook: string;
+}
+
 export interface Target {
   name: string;
+  acts: string[];
   wave: number;
   shown_as: string;
   phase: string;
@@ -97,6 +127,9 @@ export interface RolloutView {
   standing: string;
   next_steps: string[];
   stop_switch: string | null;
+  incident: Incident | null;
+  acts: Act[];
+  target_acts: Record<string, { label: string; says: string; tone: string }>;
   counts: Record<string, number>;
   approval: Approval;
   waves: Wave[];
@@ -123,6 +156,7 @@ export interface Overview {
   schema_version: number;
   as_of: string;
   stop_switch: string | null;
+  acts: Act[];
   rollouts: OverviewLine[];
 }
 

@@ -1,4 +1,5 @@
 // All rollouts that the reader may see: those at work first, each with the sentence of what it waits for.
+import { Acting } from "./acts";
 import { type Place, follow } from "./api";
 import { Part, h } from "./dom";
 import { Frame } from "./frame";
@@ -9,13 +10,16 @@ import { bar } from "./waves";
 export function overviewPage(main: HTMLElement, here: Place): void {
   const frame = new Frame();
   const list = new Part(h("section", { "aria-label": "Rollouts" }));
+  const acts = new Part(h("div", { class: "acts", role: "group", "aria-label": "What you may do" }));
+  const acting = new Acting(here.root, () => again());
   let latest: Overview | null = null;
   const search = h("input", { type: "search", placeholder: "Find a policy or a word", "aria-label": "Find a policy or a word", input: () => show() });
   document.title = "Patching";
   main.replaceChildren(
     h("div", { class: "top" }, h("h1", { class: "page-title" }, "Rollouts"), frame.updated),
     frame.banner,
-    h("div", { class: "filters" }, search),
+    acting.element,
+    h("div", { class: "filters" }, search, acts.element),
     list.element,
     frame.speech,
   );
@@ -29,9 +33,10 @@ export function overviewPage(main: HTMLElement, here: Place): void {
       ...section("Open", shown.filter((line) => !line.final), here, "No rollout is open."),
       ...section("Ended", shown.filter((line) => line.final), here, "None has ended yet."),
     ]);
+    acts.show(known.acts, () => known.acts.map((act) => acting.button(act)));
     frame.say(`${plural(shown.filter((line) => !line.final).length, "rollout")} open`);
   };
-  follow<Overview>(here.api, {
+  const again = follow<Overview>(here.api, {
     document: (document) => {
       latest = document;
       show();

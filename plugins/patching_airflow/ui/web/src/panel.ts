@@ -1,22 +1,29 @@
 // One target in detail: what was planned, every step with its end and its output, and the log.
+import type { Acting } from "./acts";
 import { Unanswered, ask } from "./api";
 import { Part, h } from "./dom";
-import type { StepEntry, TargetView } from "./model";
+import type { Act, StepEntry, TargetView } from "./model";
 import { clock, lasting, symbol, targetLook, verdictLook } from "./words";
 
 export class Panel {
   readonly element = h("aside", { class: "panel", hidden: true, "aria-label": "Target", tabindex: "-1" });
   private readonly title = h("h2", {}, "");
   private readonly body = new Part(h("div", { class: "panel-body" }));
+  private readonly acts = new Part(h("div", { class: "acts", role: "group", "aria-label": "What you may do" }));
   private name = "";
   private url = "";
   private tag = "";
 
-  constructor(private readonly closed: (target: string) => void) {
+  /** `allowed` gives what may be done to a target now. */
+  constructor(
+    private readonly closed: (target: string) => void,
+    private readonly acting: Acting,
+    private readonly allowed: (target: string) => Act[],
+  ) {
     const close = h("button", { type: "button", class: "close", "aria-label": "Close", click: () => this.close() }, "×");
-    this.element.append(h("header", {}, this.title, close), this.body.element);
+    this.element.append(h("header", {}, this.title, close), this.acts.element, this.body.element);
     this.element.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.close();
+      if (event.key === "Escape" && !document.querySelector("dialog[open]")) this.close();
     });
   }
 
@@ -40,6 +47,8 @@ export class Panel {
 
   async refresh(): Promise<void> {
     if (this.element.hidden) return;
+    const allowed = this.allowed(this.name);
+    this.acts.show(allowed, () => allowed.map((act) => this.acting.button(act, `target-${act.act}`)));
     const url = this.url;
     try {
       const answer = await ask<TargetView>(url, this.tag);

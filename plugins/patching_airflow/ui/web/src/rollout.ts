@@ -1,8 +1,9 @@
 // The page of one rollout: how it stands and what it waits for, then waves, verdict, targets, approvals and history.
+import { Acting } from "./acts";
 import { type Place, follow } from "./api";
 import { Part, h } from "./dom";
 import { Frame } from "./frame";
-import type { RolloutView, RunWithoutRollout } from "./model";
+import type { Act, RolloutView, RunWithoutRollout } from "./model";
 import { Panel } from "./panel";
 import { Targets } from "./targets";
 import { capital, clock, day, plural, rolloutLook, symbol } from "./words";
@@ -14,7 +15,8 @@ export function rolloutPage(main: HTMLElement, here: Place): void {
   const waves = new Part(h("nav", { "aria-label": "Waves" }));
   const judgement = new Part(h("section", { class: "judgement", "aria-label": "Verdict" }));
   const record = new Part(h("section", { class: "record", "aria-label": "Approvals and history" }));
-  const panel = new Panel((name) => targets.focus(name));
+  const acting = new Acting(here.root, () => again());
+  const panel = new Panel((name) => targets.focus(name), acting, (name) => (view ? targetActs(view, name) : []));
   let view: RolloutView | null = null;
   const targets = new Targets(
     (name) => void panel.open(`${here.root}/api/rollouts/${encodeURIComponent(view?.rollout.id ?? "")}`, name),
@@ -23,7 +25,7 @@ export function rolloutPage(main: HTMLElement, here: Place): void {
   const back = here.kind === "rollout" ? h("a", { href: `${here.root}/page/overview`, class: "back" }, "‹ All rollouts") : "";
   main.replaceChildren(
     h("div", { class: "top" }, back, frame.updated),
-    frame.banner, head.element, waves.element, judgement.element, targets.element, record.element, panel.element, frame.speech,
+    frame.banner, acting.element, head.element, waves.element, judgement.element, targets.element, record.element, panel.element, frame.speech,
   );
   targets.element.hidden = true;
 
@@ -35,7 +37,7 @@ export function rolloutPage(main: HTMLElement, here: Place): void {
     judgement.show([judged, shown.plots], () => (judged ? verdict(shown, judged) : []));
   };
 
-  follow<RolloutView | RunWithoutRollout>(here.api, {
+  const again = follow<RolloutView | RunWithoutRollout>(here.api, {
     document: (document) => {
       if (document.rollout === null) {
         head.show(document.sentence, () => [h("h1", {}, capital(document.sentence))]);
@@ -43,7 +45,7 @@ export function rolloutPage(main: HTMLElement, here: Place): void {
       }
       view = document;
       frame.say(document.headline);
-      head.show([document.rollout, document.sentence, document.standing, document.next_steps, document.stop_switch, document.counts], () => heading(document));
+      head.show([document.rollout, document.sentence, document.standing, document.next_steps, document.stop_switch, document.incident, document.acts, document.counts], () => heading(document, acting));
       showWaves(document);
       targets.element.hidden = document.targets.length === 0;
       targets.show(document);
@@ -56,13 +58,26 @@ export function rolloutPage(main: HTMLElement, here: Place): void {
   });
 }
 
-function heading(view: RolloutView): (Node | null)[] {
+/** What may be done to one target, with its name in the sentence. */
+function targetActs(view: RolloutView, name: string): Act[] {
+  const found = view.targets.find((target) => target.name === name);
+  return (found?.acts ?? []).flatMap((act) => {
+    const known = view.target_acts[act];
+    if (!known) return [];
+    const release = act === "release";
+    const path = release ? `targets/${encodeURIComponent(name)}/release` : `rollouts/${encodeURIComponent(view.rollout.id)}/${act}`;
+    return [{ ...known, act, says: known.says.replaceAll("{target}", name), path, body: release ? {} : { target: name } }];
+  });
+}
+
+function heading(view: RolloutView, acting: Acting): (Node | null)[] {
   const look = rolloutLook(view.rollout.state);
   document.title = `${look.word}: ${view.rollout.policy}`;
   document.body.dataset["tone"] = look.tone;
   const sentence = view.sentence || view.standing;
   return [
     view.stop_switch === null ? null : h("p", { class: "stop", role: "alert" }, h("strong", {}, "Everything is stopped. "), view.stop_switch),
+    view.incident ? h("p", { class: "stop", role: "alert" }, h("strong", {}, "The policy is locked. "), `${capital(view.incident.cause)} (incident ${view.incident.id}, ${view.incident.runbook}).`) : null,
     h(
       "p",
       { class: "which" },
@@ -73,6 +88,7 @@ function heading(view: RolloutView): (Node | null)[] {
     h("p", { class: `state tone-${look.tone}` }, symbol(look), look.word),
     h("h1", {}, capital(sentence)),
     view.targets.length ? h("p", { class: "standing" }, bar(view.counts, view.rollout.final), view.standing) : null,
+    view.acts.length ? h("div", { class: "acts", role: "group", "aria-label": "What you may do" }, ...view.acts.map((act) => acting.button(act))) : null,
     view.next_steps.length
       ? h("div", { class: "todo" }, h("h2", {}, "What to do"), h("ul", {}, ...view.next_steps.map((step) => h("li", {}, step))))
       : null,

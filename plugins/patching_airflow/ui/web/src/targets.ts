@@ -24,8 +24,9 @@ function matches(target: Target, filter: Filter): boolean {
   );
 }
 
+/** A target that only waits with its rollout shows its change; what it waits for is said in words beside it. */
 function note(target: Target): string {
-  if (target.waits_for) return target.waits_for;
+  if (target.waits_for && target.shown_as !== "pending") return target.waits_for;
   if (target.quarantined) return `quarantined: ${target.quarantined}`;
   if (target.detail) return target.detail;
   if (target.shown_as === "running" && target.phase) return `phase ${target.phase}`;
@@ -174,7 +175,9 @@ export class Targets {
     this.cells.set(target.name, { element, key });
     const look = targetLook(target.shown_as, final);
     element.className = `target tone-${look.tone} is-${target.shown_as}`;
-    element.setAttribute("aria-label", `${target.name}: ${look.word}. ${note(target)}`);
+    const waits = target.waits_for && target.waits_for !== note(target) ? ` ${capital(target.waits_for)}.` : "";
+    element.setAttribute("aria-label", `${target.name}: ${look.word}. ${note(target)}.${waits}`);
+    element.title = compact ? "" : capital(target.waits_for);
     element.replaceChildren(...(compact ? [symbol(look)] : this.card(target, final)));
     return element;
   }
@@ -240,6 +243,7 @@ export class Targets {
       h("strong", {}, target.name),
       h("span", { class: `tone-${look.tone} target-state` }, symbol(look), look.word),
       h("span", {}, note(target)),
+      target.waits_for && target.waits_for !== note(target) ? h("span", {}, target.waits_for) : "",
       h("span", { class: "quiet" }, `wave ${target.wave} · ${target.zone}${target.seconds === null ? "" : ` · ${lasting(target.seconds)}`}`),
     );
     this.tip.hidden = false;
