@@ -11,7 +11,7 @@ from patching.rollout.answers import Closing, WaveSummary
 from patching.rollout.gates import carried_over, promoted
 from patching.rollout.incidents import lock_of
 from patching.rollout.probing import probe_fleet
-from patching.rollout.record import frozen_plan, request_of_run, rollout_of_run, run_key
+from patching.rollout.record import first_written, frozen_plan, request_of_run, rollout_of_run, run_key
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.target import Snapshot
@@ -63,7 +63,8 @@ async def _look_again(site: Site, plan: Plan, applied: dict[str, TargetRow]) -> 
     )
     key, count = "snapshots:verify", len(site.ledger.entries(plan.rollout, kinds=[EntryKind.SNAPSHOTS_TAKEN]))
     body = {"stage": "verify", "snapshots": document}
-    site.ledger.append(NewEntry(chain=plan.rollout, kind=EntryKind.SNAPSHOTS_TAKEN, key=f"{key}:{count}", body=body))
+    taken = NewEntry(chain=plan.rollout, kind=EntryKind.SNAPSHOTS_TAKEN, key=f"{key}:{count}", body=body)
+    first_written(site.ledger, taken)
     wrong = []
     for name, item in planned.items():
         if not now[name].online:
@@ -99,11 +100,10 @@ def close_run(site: Site, dag_id: str, run_id: str) -> Closing:
         "sentence": sentence,
         "good": good,
     }
-    site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.REPORT, key=f"report:{number}", body=body))
+    first_written(site.ledger, NewEntry(chain=rollout, kind=EntryKind.REPORT, key=f"report:{number}", body=body))
     ended = {"run": run_key(dag_id, run_id), "sentence": sentence}
-    site.ledger.append(
-        NewEntry(chain=rollout, kind=EntryKind.RUN_ENDED, key=f"run-ended:{run_id}:{number}", body=ended)
-    )
+    key = f"run-ended:{run_id}:{number}"
+    first_written(site.ledger, NewEntry(chain=rollout, kind=EntryKind.RUN_ENDED, key=key, body=ended))
     return Closing(rollout=rollout, good=good, sentence=sentence, markdown=report.markdown)
 
 

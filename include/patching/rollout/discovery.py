@@ -21,7 +21,7 @@ from patching.rollout.incidents import lock_of
 from patching.rollout.late import WAITS, joined, note_joined
 from patching.rollout.new_findings import news_since
 from patching.rollout.probing import probe_fleet
-from patching.rollout.record import frozen_plan, rollout_of_run, run_key
+from patching.rollout.record import first_written, frozen_plan, rollout_of_run, run_key
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.sources.inventory_file import resolve_inventory
@@ -218,9 +218,8 @@ async def _look(site: Site, policy: Policy, request: Request, answer: Discovered
         },
     )
     body = {"stage": "discover", "snapshots": document}
-    site.ledger.append(
-        NewEntry(chain=answer.rollout, kind=EntryKind.SNAPSHOTS_TAKEN, key="snapshots:discover", body=body)
-    )
+    key = "snapshots:discover"
+    first_written(site.ledger, NewEntry(chain=answer.rollout, kind=EntryKind.SNAPSHOTS_TAKEN, key=key, body=body))
     online = sum(found.online for found in snapshots.values())
     counted = {"online": online, "offline": len(snapshots) - online}
     said = f"{answer.sentence}; {online} of {len(snapshots)} targets answer"

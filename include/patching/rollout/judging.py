@@ -11,8 +11,8 @@ from patching.canary.verdicts import CheckVerdict, ProbeResult, WaveVerdict
 from patching.canary.weights import share_of
 from patching.change import Outcome, TargetState
 from patching.errors import ChannelError, MetricSourceUnavailable
-from patching.ledger.base import TargetRow
-from patching.ledger.entry import EntryKind, NewEntry
+from patching.ledger.base import RolloutRow, TargetRow
+from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan
 from patching.policy import Check
 from patching.probes.checks import run_probes
@@ -22,7 +22,7 @@ from patching.rollout.budgets import Stop, answered_for, spent
 from patching.rollout.gates import closed_by_time, reopenings, verdict_of
 from patching.rollout.losses import loss_stop, lost_targets
 from patching.rollout.measuring import measure
-from patching.rollout.record import frozen_plan, say_waiting
+from patching.rollout.record import first_written, frozen_plan, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.wave import open_rows
@@ -47,8 +47,7 @@ async def judge(site: Site, rollout: str, wave: int, run_id: str) -> JudgeAnswer
         return JudgeAnswer(wave=wave, verdict=None, sentence=f"wave {wave} was never started", skipped=True)
     recorded = verdict_of(site.ledger, rollout, wave)
     if recorded is not None:
-        name = VerdictName(recorded.body["verdict"])
-        return JudgeAnswer(wave=wave, verdict=name, sentence=str(recorded.body["reason"]))
+        return _follow(site, row, wave, recorded)
     if row.state is not RolloutState.RUNNING:
         text = f'the rollout is "{row.state.value}": wave {wave} is not judged'
         return JudgeAnswer(wave=wave, verdict=None, sentence=text, skipped=True)
@@ -197,7 +196,7 @@ async def _judge_metric(
     document = site.ledger.store_document("measured", measured.document())
     body = {"wave": wave, "check": check.name, "data": document}
     key = f"measured:{wave}:{check.name}{_again(site, plan, wave)}"
-    site.ledger.append(NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=key, body=body))
+    first_written(site.ledger, NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=key, body=body))
     return judge_metric(check, measured.evidence, share_of(check, plan.policy.spec.verify, len(plan.waves)))
 
 
@@ -222,9 +221,16 @@ def _conclude(
         "checks": [check.model_dump(mode="json") for check in (verdict.checks or checks)],
     }
     key = f"verdict:{wave}{_again(site, plan, wave)}"
-    site.ledger.append(NewEntry(chain=plan.rollout, kind=EntryKind.VERDICT, key=key, body=body))
+    written = first_written(site.ledger, NewEntry(chain=plan.rollout, kind=EntryKind.VERDICT, key=key, body=body))
+    site.crash("verdict-written")
     say_waiting(site, plan.rollout, "")
-    following = NEXT_STATE.get(verdict.verdict)
-    if following is not None:
-        site.ledger.transition(plan.rollout, following, reason=f"wave {wave}: {verdict.reason}")
-    return JudgeAnswer(wave=wave, verdict=verdict.verdict, sentence=verdict.reason)
+    return _follow(site, site.ledger.rollout(plan.rollout), wave, written)
+
+
+def _follow(site: Site, row: RolloutRow | None, wave: int, written: LedgerEntry) -> JudgeAnswer:
+    """Bring a running rollout to the state that follows from a verdict: whoever wrote it may have died before that."""
+    name, reason = VerdictName(written.body["verdict"]), str(written.body["reason"])
+    following = NEXT_STATE.get(name)
+    if following is not None and row is not None and row.state is RolloutState.RUNNING:
+        site.ledger.transition(row.id, following, reason=f"wave {wave}: {reason}")
+    return JudgeAnswer(wave=wave, verdict=name, sentence=reason)

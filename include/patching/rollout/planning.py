@@ -28,7 +28,7 @@ from patching.rollout.new_findings import urgencies
 from patching.rollout.probing import probe_fleet
 from patching.rollout.quarantine import why_left_out
 from patching.rollout.queries import tried_queries
-from patching.rollout.record import frozen_plan
+from patching.rollout.record import first_written, frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.sources.osv import read_advisories
@@ -53,7 +53,9 @@ async def make_plan(site: Site, rollout: str) -> Plan:
         "targets": [{"name": item.target.name, "wave": item.wave} for item in plan.targets],
         "advisories": site.ledger.store_document("advisories", urgencies(list(work.advisories.values()))),
     }
-    site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.PLAN_FROZEN, key="plan", body=body))
+    written = first_written(site.ledger, NewEntry(chain=rollout, kind=EntryKind.PLAN_FROZEN, key="plan", body=body))
+    if written.body["plan"] != document:
+        plan = Plan.model_validate(site.ledger.document(written.body["plan"]))
     if plan.emergency:
         record_emergency(site, plan, work.request.reason, work.request.requested_by)
         for sentence in supersede_overlap(site, plan):

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from patching.change import Outcome, TargetState
-from patching.errors import LedgerUnavailable
-from patching.ledger.base import Fence, LedgerTransaction
+from patching.errors import LedgerConflict, LedgerUnavailable
+from patching.ledger.base import Fence, Ledger, LedgerTransaction
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.ledger.writer import LedgerWriter
 from patching.plan.document import Plan
@@ -44,6 +44,20 @@ def frozen_plan(site: Site, rollout: str) -> Plan | None:
     if row is None or row.plan_digest is None:
         return None
     return Plan.model_validate(site.ledger.document(row.plan_digest))
+
+
+def first_written(ledger: Ledger, entry: NewEntry) -> LedgerEntry:
+    """Write an entry, or give the one that another worker of the same run wrote meanwhile under its key.
+
+    A run's task can work in two processes at once (T12): the first word holds, and the other goes on with it.
+    """
+    try:
+        return ledger.append(entry)
+    except LedgerConflict:
+        found = ledger.find(entry.chain, entry.key)
+        if found is None:
+            raise
+        return found
 
 
 class Record:

@@ -49,6 +49,7 @@ class TargetJob:
         self.services = ServiceSession(record.site.connections, record.site.clock, planned.target.name)
         self.generation = row.generation
         self.was_unknown = row.outcome is Outcome.UNKNOWN
+        self.in_mid_change = row.outcome in (None, Outcome.UNKNOWN)
         self.begins = row.state in (TargetState.PENDING, TargetState.WAITING)
         self.unchanged = False
 

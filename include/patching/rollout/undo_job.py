@@ -24,6 +24,9 @@ class UndoJob(TargetJob):
         busy = await self.acquire(target_claims(self.plan, self.target))
         if busy is not None:
             return busy
+        ended = await self._ended_meanwhile()
+        if ended is not None:
+            return ended
         async with self.heartbeat():
             result = await self._carry_out()
             await self.conclude(result, undo=True)
@@ -31,11 +34,23 @@ class UndoJob(TargetJob):
                 await self.release()
         return result
 
+    async def _ended_meanwhile(self) -> JobResult | None:
+        """Say how another worker's undo ended before this job had its lease."""
+        row = await self.record.call(self.site.ledger.target, self.plan.rollout, self.name)
+        if row is None or row.undo_outcome is None:
+            return None
+        if row.undo_outcome is not Outcome.UNKNOWN:
+            await self.release()
+        return JobResult(outcome=row.undo_outcome, reason=row.detail, signature=row.signature)
+
     async def _carry_out(self) -> JobResult:
         try:
             session = await self.open()
         except ChannelError as error:
-            return JobResult(outcome=Outcome.FAILED, reason=f"undo could not begin: {error}", signature="undo:offline")
+            reason = f"undo could not begin: {error}"
+            # Nobody knows what the change left behind there, so its place stays taken.
+            outcome = Outcome.UNKNOWN if self.in_mid_change else Outcome.FAILED
+            return JobResult(outcome=outcome, reason=reason, signature="undo:offline")
         try:
             return await self._undo(session)
         except ChannelError as error:

@@ -1,0 +1,132 @@
+"""Two workers of one run at once (T12): the first word in the ledger holds, and nobody's places are lost."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from patching.errors import LedgerConflict
+from patching.ledger.entry import EntryKind, NewEntry
+from patching.rollout import control
+from patching.rollout.closing import close_run
+from patching.rollout.judging import judge
+from patching.rollout.planning import make_plan
+from patching.rollout.record import first_written
+from unit.rollout.fleet import Fleet
+
+
+class Died(Exception):
+    """A worker ended here."""
+
+
+def dying(fleet: Fleet, point: str) -> Fleet:
+    """The same fleet as a worker sees it that dies at a crash point."""
+
+    def crash(name: str) -> None:
+        if name == point:
+            raise Died(name)
+
+    other = fleet.as_worker("dying")
+    other.site = replace(other.site, crash=crash)
+    return other
+
+
+async def canary_applied(tmp_path: Path, **spec: Any) -> tuple[Fleet, str]:
+    fleet = Fleet(tmp_path, hosts=3, **spec)
+    await fleet.begin()
+    await fleet.gate(1)
+    await fleet.apply(1)
+    return fleet, next(item.target.name for item in fleet.frozen.targets if item.wave == 1)
+
+
+async def test_two_planners_at_once_freeze_one_plan_and_both_go_on_with_it(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, hosts=3)
+    await fleet.discover()
+    first, second = await asyncio.gather(
+        make_plan(fleet.site, fleet.rollout), make_plan(fleet.as_worker("worker-2").site, fleet.rollout)
+    )
+    row = fleet.ledger.rollout(fleet.rollout)
+    assert row is not None
+    assert first == second
+    assert row.plan_digest is not None
+
+
+async def test_verdict_whose_writer_died_still_moves_the_rollout(tmp_path: Path) -> None:
+    """F3: a bad verdict is written, its worker dies before the rollout is undoing: the next judge goes on there."""
+    fleet, canary = await canary_applied(tmp_path)
+    fleet.metrics.errors[canary] = 0.3
+    with pytest.raises(Died):
+        await dying(fleet, "verdict-written").judge(1)
+    assert fleet.state == "running"
+    answer = await judge(fleet.site, fleet.rollout, 1, "run-1")
+    assert answer.verdict == "undo"
+    assert fleet.state == "undoing"
+    await fleet.finish()
+    assert set(fleet.versions().values()) == {"1.0"}
+
+
+async def test_a_second_judge_gives_the_verdict_that_is_written_though_it_saw_something_else(tmp_path: Path) -> None:
+    fleet, canary = await canary_applied(tmp_path)
+    body = {"wave": 1, "verdict": "promote", "reason": "seen earlier", "checks": []}
+
+    other = fleet.as_worker("worker-2")
+    written = first_written(
+        fleet.ledger, NewEntry(chain=fleet.rollout, kind=EntryKind.VERDICT, key="verdict:1", body=body)
+    )
+    fleet.metrics.errors[canary] = 0.3
+    again = NewEntry(chain=fleet.rollout, kind=EntryKind.VERDICT, key="verdict:1", body={**body, "verdict": "undo"})
+    assert first_written(fleet.ledger, again) == written
+    assert (await other.judge(1)).verdict == "promote"
+    assert fleet.state == "running"
+
+
+async def test_reports_of_two_workers_at_once_are_both_accepted(tmp_path: Path) -> None:
+    fleet, _ = await canary_applied(tmp_path)
+    earlier = {"markdown": "-", "json": "-", "sentence": "another worker's", "good": False}
+    number = len(fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.REPORT]))
+    real = fleet.ledger.entries
+
+    def before_the_other(chain: str, **how: Any) -> Any:
+        found = real(chain, **how)
+        if how.get("kinds") == [EntryKind.REPORT] and len(found) == number:
+            key = f"report:{number}"
+            fleet.ledger.append(NewEntry(chain=fleet.rollout, kind=EntryKind.REPORT, key=key, body=earlier))
+        return found
+
+    fleet.ledger.entries = before_the_other  # type: ignore[method-assign]
+    assert close_run(fleet.site, "patch__web", "run-1").rollout == fleet.rollout
+    assert fleet.ledger.verify() == []
+
+
+async def test_what_conflicts_for_another_reason_is_not_hidden(tmp_path: Path) -> None:
+    fleet, canary = await canary_applied(tmp_path)
+    intent = fleet.ledger.intents(rollout=fleet.rollout, target=canary, open_only=False)[0]
+    body = {"step": intent.step, "generation": 9}
+    again = NewEntry(
+        chain=fleet.rollout, kind=EntryKind.INTENT, key="other", target=canary, step=intent.step_id, body=body
+    )
+    with pytest.raises(LedgerConflict):
+        first_written(fleet.ledger, again)
+
+
+async def test_mid_change_target_that_is_dark_when_it_is_to_be_undone_keeps_its_place(tmp_path: Path) -> None:
+    """Nobody knows what it runs: another target must not take its place among the unavailable ones."""
+    fleet, _ = await canary_applied(tmp_path)
+    await fleet.judge(1)
+    await fleet.gate(2)
+    with pytest.raises(BaseExceptionGroup):
+        await dying(fleet, "started").apply(2)
+    begun = {lease.target for lease in fleet.ledger.leases()}
+    assert begun
+    fleet.clock.advance(seconds=60)
+    for name in begun:
+        fleet.hosts.change(name, offline=True)
+    await fleet.apply(2)
+    await fleet.judge(2)
+    control.undo(fleet.ledger, fleet.rollout, "anna", "it must go back")
+    await fleet.undo(None)
+    assert begun <= {lease.target for lease in fleet.ledger.leases()}
