@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "compliance": Command(
         "patching.cli.compliance:compliance_command", "Say where every target stands with every finding; CSV and JSON."
     ),
+    "heartbeat": Command("patching.cli.heartbeat:heartbeat", "Say when the scheduler was last heard of; for alarms."),
     "ledger": Command("patching.cli.ledger:app", "Verify and read the ledger."),
     "lab": Command("patching.cli.lab:lab", "Start, stop and visit the lab of real hosts (in a checkout).", raw=True),
 }

@@ -23,10 +23,15 @@ class ReconcileOperator(RolloutOperator):
         """Do it; a paused DAG gets no run, because whoever paused it wanted it to rest."""
         from patching.rollout.exploited import refresh_exploited
         from patching.rollout.reconcile import reconcile
+        from patching.rollout.telling import heard
+        from patching_airflow.notifying import tell_everybody
 
         site = self.site(context)
+        silence = heard(site)
         found = asyncio.run(reconcile(site))
         news = asyncio.run(refresh_exploited(site))
+        news += [silence] if silence is not None else []
+        news += tell_everybody(site)
         for sentence in news:
             self.log.warning(sentence)
         context["ti"].xcom_push(key="sentences", value=[*found.sentences, *news])

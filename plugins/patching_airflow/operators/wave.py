@@ -137,9 +137,13 @@ class ReportOperator(RolloutOperator):
     def work(self, context: Any) -> str:
         """Do it; the run is red when the rollout is held, failed, undone, refused, expired or interrupted."""
         from patching.rollout.closing import close_run
+        from patching_airflow.notifying import tell_of
 
-        closing = close_run(self.site(context), context["ti"].dag_id, context["ti"].run_id)
+        site = self.site(context)
+        closing = close_run(site, context["ti"].dag_id, context["ti"].run_id)
         for line in closing.markdown.splitlines():
+            self.log.info(line)
+        for line in tell_of(site, closing.rollout) if closing.rollout else ():
             self.log.info(line)
         self.note(context, closing.sentence)
         if not closing.good:
