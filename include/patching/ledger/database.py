@@ -23,6 +23,8 @@ from patching.ledger.sqlite_file import SqliteFile
 LOCK_SECONDS = 20.0
 _MEANS = "nothing new is launched until it is back; docs/runbooks/ledger-unavailable.md says what to do"
 _WRITING = "ledger_writing"
+_META = sa.select(schema.ledger_meta)
+_META_ALONE = _META.with_for_update()
 
 
 class Dialect(Protocol):
@@ -100,16 +102,15 @@ class Database:
         self._before()
         options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"} if stable and self._is_postgres else {}
         with self._transaction(**options) as connection:
-            self._check_id(connection.execute(sa.select(schema.ledger_meta)).mappings().first())
+            self._check_id(connection.execute(_META).mappings().first())
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[tuple[sa.Connection, int]]:
         """Open a transaction that writes, alone; gives the connection and the position of the last entry."""
         self._before()
-        query = sa.select(schema.ledger_meta).with_for_update()
         with self._transaction(**{_WRITING: True}) as connection:
-            meta = connection.execute(query).mappings().first()
+            meta = connection.execute(_META_ALONE).mappings().first()
             self._check_id(meta)
             yield connection, meta["position"] if meta else 0
         # A file that was deleted in between took the commit with it.

@@ -19,6 +19,13 @@ from patching.ledger.base import Busy, Claim, Waiter
 from patching.ledger.recorder import Recorder
 
 WAIT, LEASE, CLAIM = schema.lease_wait.c, schema.lease.c, schema.lease_claim.c
+
+# Made once: building a statement costs more than running it.
+_MINE = (WAIT.rollout == sa.bindparam("in_rollout"), WAIT.target == sa.bindparam("of_target"))
+_LEAVE = schema.lease_wait.delete().where(*_MINE)
+_LIVING = sa.select(schema.lease_wait).where(WAIT.expires_at > sa.bindparam("now")).order_by(WAIT.place)
+_LIVING_HOLDERS = _LIVING.where(WAIT.holds.is_(sa.true()))
+
 FORGOTTEN = timedelta(hours=1)
 """How long the place of a silent waiter is kept, in case it was only cut off."""
 
@@ -82,13 +89,12 @@ def ask(
 
 def leave(connection: sa.Connection, rollout: str, target: str) -> None:
     """Take a target out of the queue: it has what it wanted, or needs it no more."""
-    connection.execute(schema.lease_wait.delete().where(WAIT.rollout == rollout, WAIT.target == target))
+    connection.execute(_LEAVE, {"in_rollout": rollout, "of_target": target})
 
 
 def waiting(connection: sa.Connection, now: datetime) -> list[Waiter]:
     """List who waits now, the earliest first."""
-    query = sa.select(schema.lease_wait).where(WAIT.expires_at > _text(now)).order_by(WAIT.place)
-    return [_waiter(row) for row in connection.execute(query)]
+    return [_waiter(row) for row in connection.execute(_LIVING, {"now": _text(now)})]
 
 
 def since(connection: sa.Connection) -> dict[str, datetime]:
@@ -108,11 +114,9 @@ def since(connection: sa.Connection) -> dict[str, datetime]:
 
 def _earlier(recorder: Recorder, rollout: str, target: str, holds: bool) -> list[Waiter]:
     """List the living waiters before this one, or all where it has not asked yet."""
-    query = sa.select(schema.lease_wait).where(WAIT.expires_at > _text(recorder.now)).order_by(WAIT.place)
-    if holds:
-        query = query.where(WAIT.holds.is_(sa.true()))
+    query = _LIVING_HOLDERS if holds else _LIVING
     found = []
-    for row in recorder.connection.execute(query):
+    for row in recorder.connection.execute(query, {"now": _text(recorder.now)}):
         if (row.rollout, row.target) == (rollout, target):
             break
         found.append(_waiter(row))

@@ -20,6 +20,22 @@ from patching.ledger.recorder import Recorder, held_lease, lost
 from patching.value import digest
 
 LEASE, CLAIM = schema.lease.c, schema.lease_claim.c
+
+# Made once: building a statement costs more than running it.
+_PLACE = (LEASE.rollout == sa.bindparam("in_rollout"), LEASE.target == sa.bindparam("of_target"))
+_CURRENT = sa.select(schema.lease).where(*_PLACE, LEASE.released.is_(sa.false()))
+_LAST_EPOCH = sa.select(sa.func.max(LEASE.epoch)).where(*_PLACE)
+_CLAIMS_OF = (
+    sa.select(schema.lease_claim).where(CLAIM.lease == sa.bindparam("of_lease")).order_by(CLAIM.kind, CLAIM.name)
+)
+_BY_ID = sa.select(schema.lease).where(LEASE.id == sa.bindparam("of_lease"))
+_HOLDERS = (
+    sa.select(CLAIM.max_holders, LEASE.id, LEASE.rollout, LEASE.target)
+    .join(schema.lease, LEASE.id == CLAIM.lease)
+    .where(CLAIM.kind == sa.bindparam("of_kind"), CLAIM.name == sa.bindparam("of_name"), LEASE.released.is_(sa.false()))
+    .order_by(LEASE.rollout, LEASE.target)
+)
+
 SHORTEST_WAIT = 5.0
 """Seconds for which who adds to a lease keeps its place in the queue, even where the lease is about to expire."""
 
@@ -65,7 +81,7 @@ def heartbeat(recorder: Recorder, lease: Lease, *, ttl: float) -> Lease:
 def release(recorder: Recorder, lease: Lease) -> None:
     """End a lease; once more is no error, but somebody else's lease (another epoch) raises FenceLost."""
     connection = recorder.connection
-    row = connection.execute(sa.select(schema.lease).where(LEASE.id == lease.id)).first()
+    row = connection.execute(_BY_ID, {"of_lease": lease.id}).first()
     if row is not None and row.released and row.epoch == lease.epoch:
         return
     held = _owned(connection, lease, "it was not released")
@@ -92,13 +108,8 @@ def first_full(connection: sa.Connection, own: Lease | None, claims: Sequence[Cl
     only one stays the only one.
     """
     for claim in claims:
-        query = (
-            sa.select(CLAIM.max_holders, LEASE.id, LEASE.rollout, LEASE.target)
-            .join(schema.lease, LEASE.id == CLAIM.lease)
-            .where(CLAIM.kind == claim.kind, CLAIM.name == claim.name, LEASE.released.is_(sa.false()))
-            .order_by(LEASE.rollout, LEASE.target)
-        )
-        others = [row for row in connection.execute(query) if own is None or row.id != own.id]
+        resource = {"of_kind": claim.kind, "of_name": claim.name}
+        others = [row for row in connection.execute(_HOLDERS, resource) if own is None or row.id != own.id]
         limit = min([claim.limit, *(row.max_holders for row in others)])
         if len(others) >= limit:
             holders = tuple(f"{row.target} (rollout {row.rollout})" for row in others)
@@ -169,13 +180,11 @@ def _record(recorder: Recorder, kind: EntryKind, lease: Lease, *, taken_from: st
 
 
 def _current(connection: sa.Connection, rollout: str, target: str) -> sa.Row[Any] | None:
-    mine = (LEASE.rollout == rollout, LEASE.target == target, LEASE.released.is_(sa.false()))
-    return connection.execute(sa.select(schema.lease).where(*mine)).first()
+    return connection.execute(_CURRENT, {"in_rollout": rollout, "of_target": target}).first()
 
 
 def _last_epoch(connection: sa.Connection, rollout: str, target: str) -> int:
-    query = sa.select(sa.func.max(LEASE.epoch)).where(LEASE.rollout == rollout, LEASE.target == target)
-    return connection.execute(query).scalar() or 0
+    return connection.execute(_LAST_EPOCH, {"in_rollout": rollout, "of_target": target}).scalar() or 0
 
 
 def _owned(connection: sa.Connection, lease: Lease, consequence: str) -> Lease:
@@ -186,8 +195,8 @@ def _owned(connection: sa.Connection, lease: Lease, consequence: str) -> Lease:
 
 
 def _lease(connection: sa.Connection, row: sa.Row[Any]) -> Lease:
-    query = sa.select(schema.lease_claim).where(CLAIM.lease == row.id).order_by(CLAIM.kind, CLAIM.name)
-    claims = [Claim(kind=item.kind, name=item.name, limit=item.max_holders) for item in connection.execute(query)]
+    found = connection.execute(_CLAIMS_OF, {"of_lease": row.id})
+    claims = [Claim(kind=item.kind, name=item.name, limit=item.max_holders) for item in found]
     return _value(row, tuple(claims))
 
 

@@ -7,6 +7,7 @@ their ``position`` gives the same rows again (``SqlLedger.rebuild``). The table 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +20,18 @@ from patching.rollout.states import FINAL, RolloutState
 from patching.value import canonical
 
 ROLLOUT, TARGET, INTENT = schema.rollout.c, schema.target_row.c, schema.intent.c
+
+LEASE, CLAIM = schema.lease.c, schema.lease_claim.c
+
+# Made once, for what every change job writes: building a statement costs more than running it.
+_THIS_STEP = (INTENT.rollout == sa.bindparam("in_rollout"), INTENT.step_id == sa.bindparam("of_step"))
+_FIND_STEP = sa.select(INTENT.step_id).where(*_THIS_STEP)
+_CLOSE_STEP = schema.intent.update().where(*_THIS_STEP).values(open=False)
+_INSERT_STEP = schema.intent.insert()
+_DROP_CLAIMS = schema.lease_claim.delete().where(CLAIM.lease == sa.bindparam("of_lease"))
+_DROP_LEASE = schema.lease.delete().where(LEASE.id == sa.bindparam("of_lease"))
+_END_LEASE = schema.lease.update().where(LEASE.id == sa.bindparam("of_lease")).values(released=True)
+_INSERT_LEASE, _INSERT_CLAIM = schema.lease.insert(), schema.lease_claim.insert()
 
 Projection = Callable[[sa.Connection, LedgerEntry, int], None]
 
@@ -142,7 +155,7 @@ def _target_began(connection: sa.Connection, entry: LedgerEntry, position: int) 
 def _intent(connection: sa.Connection, entry: LedgerEntry, position: int) -> None:
     if entry.step is None:
         raise LedgerError(f'intent "{entry.key}" of {entry.chain} names no step id: nothing was written')
-    if connection.execute(sa.select(INTENT.step_id).where(*_this_step(entry))).first():
+    if connection.execute(_FIND_STEP, _this_step(entry)).first():
         raise LedgerConflict(f"step {entry.step} of {entry.chain} has an intent already: it must not run twice")
     row = {
         "rollout": entry.chain,
@@ -155,11 +168,11 @@ def _intent(connection: sa.Connection, entry: LedgerEntry, position: int) -> Non
         "at": entry.at.isoformat(),
         "position": position,
     }
-    connection.execute(schema.intent.insert().values(row))
+    connection.execute(_INSERT_STEP, row)
 
 
 def _step_outcome(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
-    connection.execute(schema.intent.update().where(*_this_step(entry)).values(open=False))
+    connection.execute(_CLOSE_STEP, _this_step(entry))
 
 
 def _target_progress(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
@@ -170,7 +183,7 @@ def _target_progress(connection: sa.Connection, entry: LedgerEntry, _: int) -> N
     _update_target(connection, entry, waits_for="", **changes)
     if entry.body.get("handle") is not None and entry.step is not None:
         handle = canonical(dict(entry.body["handle"])).decode()
-        connection.execute(schema.intent.update().where(*_this_step(entry)).values(handle=handle))
+        connection.execute(schema.intent.update().where(*_THIS_STEP).values(handle=handle), _this_step(entry))
 
 
 def _target_outcome(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
@@ -178,7 +191,8 @@ def _target_outcome(connection: sa.Connection, entry: LedgerEntry, _: int) -> No
     changes: dict[str, Any] = {"state": TargetState.ENDED.value, "waits_for": ""}
     changes["detail"] = str(entry.body.get("reason") or "")
     if entry.body.get("undo"):
-        changes |= {"undo_outcome": outcome, "ended_at": sa.func.coalesce(TARGET.ended_at, ended)}
+        changes |= {"undo_outcome": outcome}
+        _update_target(connection, entry, TARGET.ended_at.is_(None), ended_at=ended)
     else:
         changes |= {"outcome": outcome, "ended_at": ended, "signature": entry.body.get("signature")}
     _update_target(connection, entry, **changes)
@@ -235,9 +249,9 @@ def _superseded_targets(connection: sa.Connection, entry: LedgerEntry, _: int) -
 
 
 def _lease_held(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
-    body, columns = entry.body, schema.lease.c
-    connection.execute(schema.lease_claim.delete().where(schema.lease_claim.c.lease == body["lease"]))
-    connection.execute(schema.lease.delete().where(columns.id == body["lease"]))
+    body = entry.body
+    connection.execute(_DROP_CLAIMS, {"of_lease": body["lease"]})
+    connection.execute(_DROP_LEASE, {"of_lease": body["lease"]})
     row = {
         "id": body["lease"],
         "owner": body["owner"],
@@ -247,19 +261,18 @@ def _lease_held(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
         "expires_at": body["expires_at"],
         "released": False,
     }
-    connection.execute(schema.lease.insert().values(row))
+    connection.execute(_INSERT_LEASE, row)
     claims = [
         {"lease": body["lease"], "kind": item["kind"], "name": item["name"], "max_holders": item["limit"]}
         for item in body["claims"]
     ]
     if claims:
-        connection.execute(schema.lease_claim.insert(), claims)
+        connection.execute(_INSERT_CLAIM, claims)
 
 
 def _lease_ended(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
-    lease = entry.body["lease"]
-    connection.execute(schema.lease_claim.delete().where(schema.lease_claim.c.lease == lease))
-    connection.execute(schema.lease.update().where(schema.lease.c.id == lease).values(released=True))
+    connection.execute(_DROP_CLAIMS, {"of_lease": entry.body["lease"]})
+    connection.execute(_END_LEASE, {"of_lease": entry.body["lease"]})
 
 
 def _stop_switch(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
@@ -276,8 +289,8 @@ def _stop_switch(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
     connection.execute(schema.stop_switch.insert().values(row))
 
 
-def _this_step(entry: LedgerEntry) -> tuple[sa.ColumnElement[bool], ...]:
-    return (INTENT.rollout == entry.chain, INTENT.step_id == entry.step)
+def _this_step(entry: LedgerEntry) -> dict[str, Any]:
+    return {"in_rollout": entry.chain, "of_step": entry.step}
 
 
 def _target(entry: LedgerEntry) -> str:
@@ -295,13 +308,21 @@ def _update_rollout(connection: sa.Connection, entry: LedgerEntry, **changes: An
 def _update_target(
     connection: sa.Connection, entry: LedgerEntry, only: sa.ColumnElement[bool] | None = None, **changes: Any
 ) -> None:
-    update = schema.target_row.update().where(TARGET.rollout == entry.chain, TARGET.target == _target(entry))
+    update = _target_update(frozenset(changes))
     if only is not None:
-        connection.execute(update.where(only).values(changes))
-    elif connection.execute(update.values(changes)).rowcount == 0:
+        update = update.where(only)
+    values = {f"new_{name}": value for name, value in changes.items()}
+    found = connection.execute(update, {"in_rollout": entry.chain, "of_target": _target(entry), **values}).rowcount
+    if found == 0 and only is None:
         raise LedgerError(
             f'{entry.target} is not in the plan of {entry.chain}: "{entry.key}" ({entry.kind.value}) was not written'
         )
+
+
+@lru_cache(maxsize=64)
+def _target_update(names: frozenset[str]) -> sa.Update:
+    mine = (TARGET.rollout == sa.bindparam("in_rollout"), TARGET.target == sa.bindparam("of_target"))
+    return schema.target_row.update().where(*mine).values({name: sa.bindparam(f"new_{name}") for name in sorted(names)})
 
 
 _PROJECTIONS: dict[EntryKind, Projection] = {

@@ -18,6 +18,28 @@ from patching.rollout.states import FINAL
 
 ENTRY, ROLLOUT, TARGET, INTENT = schema.entry.c, schema.rollout.c, schema.target_row.c, schema.intent.c
 
+# Made once, for what is read all the time: building a statement costs more than running it.
+_ROLLOUT = sa.select(schema.rollout).where(ROLLOUT.id == sa.bindparam("of_rollout"))
+_TARGET = sa.select(schema.target_row).where(
+    TARGET.rollout == sa.bindparam("in_rollout"), TARGET.target == sa.bindparam("of_target")
+)
+_GROUP = (TARGET.wave, TARGET.outcome, TARGET.signature)
+_OUTCOMES = (
+    sa.select(*_GROUP, sa.func.count().label("targets"))
+    .where(TARGET.rollout == sa.bindparam("in_rollout"))
+    .group_by(*_GROUP)
+)
+_SWITCH = sa.select(schema.stop_switch)
+_OF_TARGET = (
+    sa.select(schema.entry)
+    .where(
+        ENTRY.chain == sa.bindparam("in_chain"),
+        ENTRY.target == sa.bindparam("of_target"),
+        ENTRY.seq > sa.bindparam("after"),
+    )
+    .order_by(ENTRY.seq)
+)
+
 _FINAL = tuple(state.value for state in FINAL)
 # Outcomes after which a target is certainly as it was before the rollout began it.
 _UNCHANGED = (Outcome.NOTHING_TO_DO, Outcome.UNDONE, Outcome.DRIFTED, Outcome.SKIPPED, Outcome.SUPERSEDED)
@@ -33,6 +55,9 @@ def entries(
     limit: int | None,
 ) -> list[LedgerEntry]:
     """Read a chain in order, filtered."""
+    if target is not None and not kinds and limit is None:
+        of_target = {"in_chain": chain, "of_target": target, "after": after}
+        return [entry_from(row) for row in connection.execute(_OF_TARGET, of_target).mappings()]
     query = sa.select(schema.entry).where(ENTRY.chain == chain, ENTRY.seq > after).order_by(ENTRY.seq)
     if kinds:
         query = query.where(ENTRY.kind.in_([kind.value for kind in kinds]))
@@ -45,7 +70,7 @@ def entries(
 
 def rollout_row(connection: sa.Connection, rollout: str) -> RolloutRow | None:
     """Read one rollout."""
-    row = connection.execute(sa.select(schema.rollout).where(ROLLOUT.id == rollout)).mappings().first()
+    row = connection.execute(_ROLLOUT, {"of_rollout": rollout}).mappings().first()
     return _rollout(row) if row else None
 
 
@@ -74,16 +99,14 @@ def target_rows(connection: sa.Connection, rollout: str) -> list[TargetRow]:
 
 def one_target(connection: sa.Connection, rollout: str, target: str) -> TargetRow | None:
     """Read one target."""
-    query = sa.select(schema.target_row).where(TARGET.rollout == rollout, TARGET.target == target)
-    row = connection.execute(query).mappings().first()
+    row = connection.execute(_TARGET, {"in_rollout": rollout, "of_target": target}).mappings().first()
     return _target(row) if row else None
 
 
 def outcome_counts(connection: sa.Connection, rollout: str) -> list[OutcomeCount]:
     """Count targets by wave, outcome and signature."""
-    group = (TARGET.wave, TARGET.outcome, TARGET.signature)
-    query = sa.select(*group, sa.func.count().label("targets")).where(TARGET.rollout == rollout).group_by(*group)
-    return [OutcomeCount.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+    rows = connection.execute(_OUTCOMES, {"in_rollout": rollout}).mappings()
+    return [OutcomeCount.model_validate(dict(row)) for row in rows]
 
 
 def past_jobs(connection: sa.Connection, policy: str, limit: int) -> list[PastJob]:
@@ -168,7 +191,7 @@ def quarantines(connection: sa.Connection, now: datetime) -> list[Quarantine]:
 
 def stopped(connection: sa.Connection) -> str | None:
     """Give the stop switch's reason while it is on."""
-    row = connection.execute(sa.select(schema.stop_switch)).first()
+    row = connection.execute(_SWITCH).first()
     if row is None or not row.engaged:
         return None
     return row.reason or "the stop switch is on; no reason was given"

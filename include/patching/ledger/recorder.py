@@ -17,6 +17,18 @@ from patching.value import canonical
 
 ENTRY, HEAD, LEASE = schema.entry.c, schema.chain_head.c, schema.lease.c
 
+# Made once: building a statement costs more than running it.
+_FIND = sa.select(schema.entry).where(ENTRY.chain == sa.bindparam("in_chain"), ENTRY.key == sa.bindparam("of_key"))
+_HEAD = sa.select(HEAD.seq, HEAD.hash).where(HEAD.chain == sa.bindparam("in_chain"))
+_HELD = sa.select(schema.lease).where(LEASE.id == sa.bindparam("of_lease"), LEASE.released.is_(sa.false()))
+_INSERT, _INSERT_HEAD = schema.entry.insert(), schema.chain_head.insert()
+_MOVE_HEAD = (
+    schema.chain_head.update()
+    .where(HEAD.chain == sa.bindparam("in_chain"))
+    .values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
+)
+_MOVE = schema.ledger_meta.update().values(position=sa.bindparam("new_position"))
+
 
 def entry_from(row: sa.RowMapping) -> LedgerEntry:
     """Read an entry back from its row."""
@@ -28,7 +40,7 @@ def entry_from(row: sa.RowMapping) -> LedgerEntry:
 
 def find_entry(connection: sa.Connection, chain: str, key: str) -> LedgerEntry | None:
     """Find one entry by its key."""
-    row = connection.execute(sa.select(schema.entry).where(ENTRY.chain == chain, ENTRY.key == key)).mappings().first()
+    row = connection.execute(_FIND, {"in_chain": chain, "of_key": key}).mappings().first()
     return entry_from(row) if row else None
 
 
@@ -75,12 +87,11 @@ class Recorder:
         """Write the position of the last entry; call once, before the commit."""
         if self._position == self._began_at:
             return
-        self.connection.execute(schema.ledger_meta.update().values(position=self._position))
+        self.connection.execute(_MOVE, {"new_position": self._position})
         for chain, (seq, hashed) in self._heads.items():
-            row = {"chain": chain, "seq": seq, "hash": hashed}
-            updated = self.connection.execute(schema.chain_head.update().where(HEAD.chain == chain).values(row))
-            if seq and not updated.rowcount:
-                self.connection.execute(schema.chain_head.insert().values(row))
+            moved = {"in_chain": chain, "new_seq": seq, "new_hash": hashed}
+            if seq and not self.connection.execute(_MOVE_HEAD, moved).rowcount:
+                self.connection.execute(_INSERT_HEAD, {"chain": chain, "seq": seq, "hash": hashed})
 
     def _write(self, entry: NewEntry) -> LedgerEntry:
         seq, previous = self._head(entry.chain)
@@ -94,14 +105,14 @@ class Recorder:
             "body": canonical(sealed.body).decode(),
             "position": position,
         }
-        self.connection.execute(schema.entry.insert().values(row))
+        self.connection.execute(_INSERT, row)
         self._position = position
         self._heads[entry.chain] = (sealed.seq, sealed.hash)
         return sealed
 
     def _head(self, chain: str) -> tuple[int, str]:
         if chain not in self._heads:
-            row = self.connection.execute(sa.select(HEAD.seq, HEAD.hash).where(HEAD.chain == chain)).first()
+            row = self.connection.execute(_HEAD, {"in_chain": chain}).first()
             self._heads[chain] = (row.seq, row.hash) if row else (0, GENESIS)
         return self._heads[chain]
 
@@ -116,8 +127,7 @@ class Recorder:
 
 def held_lease(connection: sa.Connection, lease: str) -> sa.Row[Any] | None:
     """Find the row of a lease that was not released."""
-    query = sa.select(schema.lease).where(LEASE.id == lease, LEASE.released.is_(sa.false()))
-    return connection.execute(query).first()
+    return connection.execute(_HELD, {"of_lease": lease}).first()
 
 
 def lost(lease: str, epoch: int, held: sa.Row[Any] | None, consequence: str) -> str:

@@ -25,7 +25,8 @@ def python(*arguments: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Give the environment that our modules are found in."""
-    return {**os.environ, "PYTHONPATH": str(TESTS)}
+    places = [TESTS, *(TESTS.parent / name for name in ("include", "plugins", "dags"))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
 
 
 class Place:
