@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from patching.canary.error_budget import Level
 from patching.canary.judge import judge_wave
 from patching.canary.kept import judge_metric
 from patching.canary.verdicts import CheckVerdict, ProbeResult, WaveVerdict
@@ -19,6 +20,7 @@ from patching.probes.checks import run_probes
 from patching.quantity import format_duration
 from patching.rollout.answers import JudgeAnswer, VerdictName
 from patching.rollout.budgets import Stop, answered_for, spent
+from patching.rollout.error_budget import record_budgets
 from patching.rollout.gates import closed_by_time, reopenings, verdict_of
 from patching.rollout.losses import loss_stop, lost_targets
 from patching.rollout.measuring import measure
@@ -142,7 +144,18 @@ async def _decide(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], 
     if verdict.verdict is VerdictName.UNDO and plan.policy.spec.on_failure.undo == "never":
         reason = f"{verdict.reason}; the policy says onFailure.undo: never, so a person must decide"
         verdict = verdict.model_copy(update={"verdict": VerdictName.HOLD, "reason": reason})
+    if verdict.verdict is VerdictName.PROMOTE and (said := await _not_afforded(site, plan, wave)) is not None:
+        verdict = verdict.model_copy(update={"verdict": VerdictName.HOLD, "reason": f"{said}; {verdict.reason}"})
     return _conclude(site, plan, wave, verdict, checks)
+
+
+async def _not_afforded(site: Site, plan: Plan, wave: int) -> str | None:
+    """Say why the service's error budgets allow no promotion, whatever the canary shows; None where they do."""
+    found = await record_budgets(site, plan.rollout, wave)
+    if found is None or found.level not in (Level.PAGE, Level.NO_DATA):
+        return None
+    passes = plan.policy.spec.emergency.ignore if plan.emergency else ()
+    return None if "error-budget" in passes else f"error budget {found.sentence}"
 
 
 def nothing_applied(plan: Plan, wave: int, rows: Sequence[TargetRow]) -> WaveVerdict:
@@ -197,7 +210,9 @@ async def _judge_metric(
     body = {"wave": wave, "check": check.name, "data": document}
     key = f"measured:{wave}:{check.name}{_again(site, plan, wave)}"
     first_written(site.ledger, NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=key, body=body))
-    return judge_metric(check, measured.evidence, share_of(check, plan.policy.spec.verify, len(plan.waves)))
+    # A wave that is judged anew after a retry is one more look, and takes its share of the false alarms.
+    looks = len(plan.waves) + reopenings(site.ledger, plan.rollout, wave)
+    return judge_metric(check, measured.evidence, share_of(check, plan.policy.spec.verify, looks))
 
 
 def _again(site: Site, plan: Plan, wave: int) -> str:

@@ -118,3 +118,16 @@ async def test_budget_that_burns_slowly_halves_how_many_are_changed_at_once(tmp_
     taken = fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.LEASE_TAKEN])
     limits = [claim["limit"] for entry in taken for claim in entry.body["claims"] if claim["kind"] == "domain"]
     assert set(limits) == {at_once}
+
+
+async def test_last_wave_is_not_promoted_while_the_budget_burns(tmp_path):
+    """No gate comes after it: the judge itself must look."""
+    fleet = await begun(tmp_path, rollout={"waves": [{"canary": {"count": 1}}, {"size": "100%"}]})
+    await fleet.wave(1)
+    await fleet.gate(2)
+    await fleet.apply(2)
+    fleet.metrics.share = 0.02
+    answer = await fleet.judge(2)
+    assert answer.verdict is VerdictName.HOLD
+    assert answer.sentence.startswith("error budget shop: burns 20.0 ×")
+    assert fleet.state == "held"
