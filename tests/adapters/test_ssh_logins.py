@@ -290,6 +290,24 @@ async def test_a_target_behind_a_jump_host_is_verified_too(server: OpenSsh, bast
         (tmp_path / "kept").rename(server.known_hosts)
 
 
+async def test_the_key_of_a_target_behind_a_jump_host_is_asked_for_from_there(
+    server: OpenSsh, bastion: OpenSsh, tmp_path: Path
+) -> None:
+    """The worker cannot reach such a target, so the printed command runs on the jump host."""
+    known = tmp_path / "known"
+    channel = through(server, bastion)
+    channel.connection = channel.connection.model_copy(
+        update={"extra": {**channel.connection.extra, "known_hosts_file": str(known)}}
+    )
+    with pytest.raises(HostKeyUnknown) as refused:
+        await channel.open(server.target())
+    command = str(refused.value).partition("accept it with: ")[2]
+    assert command.startswith(f"ssh -p {bastion.port} root@{ADDRESS} ssh-keyscan ")
+    own = f"ssh -i {bastion.directory / 'client'} -o UserKnownHostsFile={bastion.known_hosts} -o BatchMode=yes "
+    subprocess.run(["sh", "-c", command.replace("ssh ", own, 1)], check=True, capture_output=True)
+    assert await who(channel, server) == "root"
+
+
 async def test_the_one_host_key_of_a_connection_is_not_asked_of_its_written_jump_host(
     server: OpenSsh, bastion: OpenSsh
 ) -> None:

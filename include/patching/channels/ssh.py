@@ -83,7 +83,7 @@ class SshChannel:
         )
         tunnel = await log_in(hop, self.jump, deadline=deadline)
         try:
-            return Link(await log_in(address, self.connection, deadline=deadline, tunnel=tunnel), tunnel)
+            return Link(await log_in(address, self.connection, deadline=deadline, tunnel=tunnel, via=hop), tunnel)
         except ChannelError:
             tunnel.close()
             raise

@@ -119,12 +119,14 @@ def _host_key_algorithms(keys: Sequence[asyncssh.SSHKey], authorities: Sequence[
     return [algorithm.decode() for algorithm in ordered]
 
 
-def _host_key_error(address: Address, known: KnownHosts, key: asyncssh.SSHKey) -> ChannelError:
+def _host_key_error(address: Address, known: KnownHosts, key: asyncssh.SSHKey, via: Address | None) -> ChannelError:
+    """Name the key that was shown, and the command that accepts it; behind a jump host only that can ask for it."""
     shown = key.get_fingerprint()
     kind = key.get_algorithm().removeprefix("ssh-")
     accepted = [old.get_fingerprint() for old in known.trusted(address)[0]]
     name = address.host if address.port == DEFAULT_PORT else f"[{address.host}]:{address.port}"
-    scan = f"ssh-keyscan -p {address.port} -t {quote(kind)} {quote(address.host)} >> {quote(known.file)}"
+    hop = f"ssh -p {via.port} {quote(f'{via.user}@{via.host}')} " if via else ""
+    scan = f"{hop}ssh-keyscan -p {address.port} -t {quote(kind)} {quote(address.host)} >> {quote(known.file)}"
     if not accepted:
         return HostKeyUnknown(
             f"the host key of {address.host} port {address.port} is not known: {shown} ({kind}). Compare the "
@@ -162,7 +164,7 @@ def _credentials(connection: Connection) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _in_words(
-    address: Address, connection: Connection, known: KnownHosts, client: _Client
+    address: Address, connection: Connection, known: KnownHosts, client: _Client, via: Address | None
 ) -> AsyncIterator[None]:
     """Turn what asyncssh and the system raise into the product's errors."""
     where = f"{address.host} port {address.port}"
@@ -170,7 +172,7 @@ async def _in_words(
         yield
     except asyncssh.HostKeyNotVerifiable as error:
         if client.refused is not None:
-            raise _host_key_error(address, known, client.refused) from None
+            raise _host_key_error(address, known, client.refused, via) from None
         raise HostKeyChanged(f"the host key of {where} is refused: {error.reason}") from None
     except asyncssh.PermissionDenied as error:
         raise LoginRefused(
@@ -183,9 +185,14 @@ async def _in_words(
 
 
 async def log_in(
-    address: Address, connection: Connection, *, deadline: float, tunnel: asyncssh.SSHClientConnection | None = None
+    address: Address,
+    connection: Connection,
+    *,
+    deadline: float,
+    tunnel: asyncssh.SSHClientConnection | None = None,
+    via: Address | None = None,
 ) -> asyncssh.SSHClientConnection:
-    """Connect and log in within ``deadline`` seconds.
+    """Connect and log in within ``deadline`` seconds, through ``tunnel``, a connection to ``via``, where given.
 
     Raises TargetOffline, LoginRefused, HostKeyUnknown or HostKeyChanged; no message holds a secret.
     """
@@ -193,7 +200,7 @@ async def log_in(
     trusted = known.trusted(address)
     client = _Client()
     credentials = _credentials(connection)
-    async with _in_words(address, connection, known, client), asyncio.timeout(deadline):
+    async with _in_words(address, connection, known, client, via), asyncio.timeout(deadline):
         opened, _ = await asyncssh.create_connection(
             lambda: client,
             address.host,
