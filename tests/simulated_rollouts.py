@@ -115,22 +115,26 @@ def naive(found: Measurements, _compare: Compare, level: float) -> np.ndarray:
 
 
 def kayenta(found: Measurements, _compare: Compare, level: float) -> np.ndarray:
-    """Kayenta's rule once, at the end: Mann-Whitney over the points of the groups' series, 98 % interval, 25 %.
-
-    High where the lower limit of the Hodges-Lehmann shift exceeds a quarter of the shift, and the means do too.
-    """
+    """Kayenta's rule once, at the end, over the points of the groups' series."""
     treated = np.nansum(found.canary.errors, axis=0) / np.nansum(found.canary.requests, axis=0)
     other = found.control if found.control.targets else found.before
     points = (np.nansum(other.errors, axis=0) / np.nansum(other.requests, axis=0))[-AFTER:]
-    differences = np.sort((treated[:, None] - points[None, :]).ravel())
+    evidence = np.ones(AFTER - FIRST + 1)
+    evidence[-1] = 2 / level if kayenta_high(treated, points) else 1.0
+    return evidence
+
+
+def kayenta_high(treated: np.ndarray, points: np.ndarray) -> bool:
+    """Classify as Kayenta does: Mann-Whitney's 98 % interval, a quarter of the Hodges-Lehmann shift as tolerance.
+
+    High where the lower limit of the shift exceeds a quarter of the shift.
+    """
+    differences = np.sort(np.subtract.outer(treated, points).ravel())
     m, n = len(treated), len(points)
     middle = float(np.median(differences))
     reach = 2.326 * (m * n * (m + n + 1) / 12) ** 0.5
-    lower = differences[max(0, int(m * n / 2 - reach))]
-    high = middle > 0 and lower > 0.25 * abs(middle)
-    evidence = np.ones(AFTER - FIRST + 1)
-    evidence[-1] = 2 / level if high else 1.0
-    return evidence
+    lower = float(differences[max(0, int(m * n / 2 - reach))])
+    return bool(middle > 0 and lower > 0.25 * middle)
 
 
 def _reference(found: Measurements) -> tuple[np.ndarray, np.ndarray]:
