@@ -13,7 +13,7 @@ from patching.channels.simulated import SimulatedChannel, SimulatedFleet
 from patching.change import Refusal
 from patching.change import Refusal
 from patching.drivers.simulated import SimulatedDriver
-from patching.errors import MetricSourceUnavailable
+from patching.errors import ConnectionMissing, MetricSourceUnavailable
 from patching.ledger.store import open_ledger
 from patching.policy import Policy
 from patching.rollout.answers import Answer, Closing, Discovered, Request, VerdictName
@@ -27,7 +27,7 @@ from patching.rollout.planning import make_plan
 from patching.rollout.site import Site
 from patching.rollout.undoing import undo_wave
 from patching.rollout.wave import apply_wave
-from patching.sources.base import Sample
+from patching.sources.base import Connection, Sample
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -49,6 +49,13 @@ class Moment:
         """Let time pass at once, and other tasks have their turn."""
         self.advance(seconds=seconds)
         await asyncio.sleep(0)
+
+
+class NoConnections:
+    """Nobody has defined a connection."""
+
+    def get(self, connection_id: str) -> Connection:
+        raise ConnectionMissing(f'connection "{connection_id}" does not exist')
 
 
 @dataclass
@@ -152,7 +159,7 @@ class Fleet:
         self.site = Site(
             ledger=self.ledger,
             clock=self.clock,
-            connections=None,  # type: ignore[arg-type]
+            connections=NoConnections(),
             channel=lambda _name: SimulatedChannel(self.hosts),
             driver=lambda _name, _options: SimulatedDriver(),
             metrics=lambda _name: self.metrics,
