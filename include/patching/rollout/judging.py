@@ -211,7 +211,7 @@ async def _judge_metric(
     key = f"measured:{wave}:{check.name}{_again(site, plan, wave)}"
     first_written(site.ledger, NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=key, body=body))
     # A wave that is judged anew after a retry is one more look, and takes its share of the false alarms.
-    looks = len(plan.waves) + reopenings(site.ledger, plan.rollout, wave)
+    looks = plan.looks + reopenings(site.ledger, plan.rollout, wave)
     return judge_metric(check, measured.evidence, share_of(check, plan.policy.spec.verify, looks))
 
 
@@ -235,6 +235,8 @@ def _conclude(
         "reason": verdict.reason,
         "checks": [check.model_dump(mode="json") for check in (verdict.checks or checks)],
     }
+    if stop is not None:
+        body["stop"] = stop.model_dump(mode="json")
     key = f"verdict:{wave}{_again(site, plan, wave)}"
     written = first_written(site.ledger, NewEntry(chain=plan.rollout, kind=EntryKind.VERDICT, key=key, body=body))
     site.crash("verdict-written")
