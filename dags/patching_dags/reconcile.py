@@ -18,10 +18,11 @@ its workers die. For every open rollout that no run and no worker is at work on,
 - expires a plan that nobody began in time;
 - refreshes the list of exploited vulnerabilities (every 6 h, where the connection `patching_exploited_list` exists), and
   suggests an emergency where a target has what was added to it;
+- watches completed rollouts for late regressions, for the policy's `rollout.watch`: an alarm opens an incident;
 - triggers a run where an approved rollout is left in an open window, at most one in each window.
 
 It begins no change. It does not go on with a run that a person marked failed, it triggers no emergency and no policy
-without windows, and it does not yet watch finished rollouts for late regressions. A quarantine ends by its date.
+without windows. A quarantine ends by its date.
 """
 
 

@@ -32,6 +32,7 @@ wave_reopened          wave, targets, reason: its verdict holds no more, it is j
 wave_applied           wave, applied, failed, …
 measured               wave, check, data (digest)
 verdict                wave, verdict, reason, checks; a person's after the judge's: also by, judged
+late_verdict           verdict, reason, checks: of the watch after the rollout was completed
 quarantined, released  reason, until / reason → the quarantine list (released with what ``place``: no change)
 aborted_now            reason: jobs that have not begun to change their target are cancelled
 superseded_targets     targets, by → those not begun get outcome ``superseded``
@@ -93,6 +94,7 @@ class EntryKind(StrEnum):
     WAVE_APPLIED = "wave_applied"
     MEASURED = "measured"
     VERDICT = "verdict"
+    LATE_VERDICT = "late_verdict"
     QUARANTINED = "quarantined"
     RELEASED = "released"
     SUPERSEDED_TARGETS = "superseded_targets"

@@ -93,6 +93,11 @@ class Plan(Value):
         """SHA-256 of the canonical JSON of the plan."""
         return digest(self)
 
+    @property
+    def looks(self) -> int:
+        """How many verdicts share the bound of false alarms: one a wave, and one where the end is watched."""
+        return len(self.waves) + (1 if self.policy.spec.rollout.watch else 0)
+
     def wave(self, index: int) -> PlannedWave | None:
         """Wave by its number from 1, None where the plan has fewer."""
         return next((wave for wave in self.waves if wave.index == index), None)

@@ -21,6 +21,8 @@ from patching.plan.windows import freeze_at, open_window
 from patching.rollout.adoption import valid_until
 from patching.rollout.gates import approved
 from patching.rollout.incidents import lock_of
+from patching.rollout.late_watch import watch_finished
+from patching.rollout.left_behind import leave_behind
 from patching.rollout.quarantine import end_expired
 from patching.rollout.record import Record, free_ended, frozen_plan, say_waiting
 from patching.rollout.site import Site
@@ -61,6 +63,7 @@ async def reconcile(site: Site) -> Reconciled:
     # Of rollouts that are over too: a worker that died after its last word would take its places for ever.
     for name in sorted({lease.rollout for lease in site.ledger.leases()}):
         free_ended(site, name)
+        said += [] if at_work(site, name) else await leave_behind(site, name)
     for row in site.ledger.rollouts(open_only=True, limit=MOST):
         plan = frozen_plan(site, row.id)
         if plan is None or at_work(site, row.id):
@@ -71,6 +74,7 @@ async def reconcile(site: Site) -> Reconciled:
         said += await _move_on(site, row, plan)
         wanted = next_run(site, row, plan, site.clock())
         go_on += [wanted] if wanted is not None else []
+    said += await watch_finished(site)
     for sentence in said:
         site.log(sentence)
     return Reconciled(sentences=tuple(said), go_on=tuple(go_on))
@@ -123,7 +127,8 @@ async def _settle_target(record: Record, plan: Plan, name: str, intents: Sequenc
     except ChannelError as error:
         return f"{plan.rollout}: {name} has {len(intents)} open steps and does not answer: {error}"
     try:
-        looks = [await session.look(item.step_id, Step.model_validate(item.step)) for item in intents]
+        steps = {item.step_id: Step.model_validate(item.step) for item in intents}
+        looks = [await job.session_for(step, session).look(name, step) for name, step in steps.items()]
         if all(look.attach is Attach.ABSENT for look in looks):
             return None
         busy = await job.acquire(target_claims(plan, planned.target))

@@ -1,0 +1,133 @@
+"""Watching a finished rollout for late regressions (F5): the same judge, until the policy's ``watch`` is over.
+
+Every look computes the evidence since the last change anew, and that evidence is valid at every look, so looking often
+costs nothing but queries. One verdict is written: the first alarm, which opens an incident, or none until the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timedelta
+
+from patching.canary.judge import judge_wave
+from patching.canary.kept import judge_metric
+from patching.canary.verdicts import CheckVerdict, WaveVerdict
+from patching.canary.weights import share_of
+from patching.change import Outcome
+from patching.errors import LedgerConflict, MetricSourceUnavailable
+from patching.ledger.base import RolloutRow, TargetRow
+from patching.ledger.entry import CONTROL, EntryKind, NewEntry
+from patching.plan.document import Plan
+from patching.policy import Check
+from patching.quantity import format_duration
+from patching.rollout.answers import VerdictName
+from patching.rollout.measuring import measure
+from patching.rollout.record import first_written, frozen_plan
+from patching.rollout.site import Site
+from patching.rollout.states import RolloutState
+
+RUNBOOK = "docs/runbooks/late-regression.md"
+RECENT = 1000
+KEY = "late-verdict"
+
+
+async def watch_finished(site: Site) -> list[str]:
+    """Look once at every completed rollout that is still watched; gives what people should know.
+
+    Raises LedgerUnavailable. A metric source that does not answer decides nothing: the next look asks again, and a
+    watch that ends without data says so.
+    """
+    said = []
+    for row in site.ledger.rollouts(limit=RECENT):
+        if row.state is not RolloutState.COMPLETED:
+            continue
+        plan = frozen_plan(site, row.id)
+        if plan is None or not plan.policy.spec.rollout.watch or site.ledger.find(row.id, KEY) is not None:
+            continue
+        sentence = await _look(site, row, plan)
+        said += [f"{row.id}: {sentence}"] if sentence is not None else []
+    return said
+
+
+def watched_until(site: Site, plan: Plan) -> datetime | None:
+    """Say when the watch of a completed rollout ends; None where it is not completed."""
+    moves = site.ledger.entries(plan.rollout, kinds=[EntryKind.TRANSITION])
+    done = [entry.at for entry in moves if entry.body["to"] == RolloutState.COMPLETED]
+    return done[-1] + timedelta(seconds=plan.policy.spec.rollout.watch) if done else None
+
+
+async def _look(site: Site, row: RolloutRow, plan: Plan) -> str | None:
+    until = watched_until(site, plan)
+    applied = _still_as_it_left_them(site, row.id)
+    if until is None or not applied:
+        return None
+    verdict = await _judge(site, plan, applied)
+    if verdict.verdict is VerdictName.UNDO:
+        return _alarm(site, plan, applied, verdict)
+    if site.clock() >= until:
+        length = format_duration(plan.policy.spec.rollout.watch)
+        return _conclude(site, plan, verdict, f"watched for {length} after it was completed: {verdict.reason}")
+    return None
+
+
+def _still_as_it_left_them(site: Site, rollout: str) -> list[TargetRow]:
+    """Give the applied targets that no later rollout has changed: what those show now is not this one's doing."""
+    rows = site.ledger.targets(rollout)
+    return [
+        row for row in rows if row.outcome is Outcome.APPLIED and not site.ledger.later_rollouts(rollout, row.target)
+    ]
+
+
+async def _judge(site: Site, plan: Plan, applied: list[TargetRow]) -> WaveVerdict:
+    """Judge the metrics against the time before the rollout; there is no control any more."""
+    checks = [_as_long_before(check, plan.policy.spec.rollout.watch) for check in plan.policy.spec.verify]
+    checks = [check for check in checks if check.prometheus is not None]
+    found: list[CheckVerdict] = []
+    for check in checks:
+        try:
+            measured = await measure(site, plan, check, applied, [])
+        except MetricSourceUnavailable as error:
+            found.append(CheckVerdict.unavailable(check, str(error)))
+            continue
+        share = share_of(check, plan.policy.spec.verify, plan.looks)
+        found.append(judge_metric(check, measured.evidence, share))
+    return judge_wave(found, [], checks, [row.target for row in applied])
+
+
+def _as_long_before(check: Check, watch: float) -> Check:
+    """Let a metric look back as long as it is watched: an hour before says nothing about a whole day after."""
+    rules = check.prometheus
+    if rules is None or rules.before >= watch:
+        return check
+    return check.model_copy(update={"prometheus": rules.model_copy(update={"before": watch})})
+
+
+def _conclude(site: Site, plan: Plan, verdict: WaveVerdict, sentence: str) -> str:
+    body = {
+        "verdict": verdict.verdict.value,
+        "reason": sentence,
+        "checks": [check.model_dump(mode="json") for check in verdict.checks],
+    }
+    entry = NewEntry(chain=plan.rollout, kind=EntryKind.LATE_VERDICT, key=KEY, body=body)
+    return str(first_written(site.ledger, entry).body["reason"])
+
+
+def _alarm(site: Site, plan: Plan, applied: list[TargetRow], verdict: WaveVerdict) -> str:
+    """Open an incident, which locks the policy; a person decides about the undo of what is finished.
+
+    The incident comes first: a crash in between finds no verdict, judges again, and finds the incident there.
+    """
+    name = f"late-{plan.rollout}"
+    body = {
+        "id": name,
+        "rollout": plan.rollout,
+        "policy": plan.policy.name,
+        "cause": f"late regression after it was completed: {verdict.reason}",
+        "targets": [row.target for row in applied],
+        "runbook": RUNBOOK,
+    }
+    # An evidence that has grown meanwhile has other numbers; the incident that was opened first stays.
+    with contextlib.suppress(LedgerConflict):
+        site.ledger.append(NewEntry(chain=CONTROL, kind=EntryKind.INCIDENT_OPENED, key=f"incident:{name}", body=body))
+    said = f"late regression: {verdict.reason}; `patching undo {plan.rollout}` puts back what it changed"
+    return _conclude(site, plan, verdict, said)

@@ -1,0 +1,96 @@
+"""A regression that shows only after the rollout (F5): no worker slot, one incident, an undo on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from patching.ledger.entry import EntryKind
+from patching.rollout.control import undo
+from patching.rollout.incidents import incidents, lock_of
+from patching.rollout.late_watch import watch_finished, watched_until
+from patching.rollout.reconcile import reconcile
+from unit.rollout.fleet import Fleet
+
+
+async def completed(folder, **spec: Any) -> Fleet:  # type: ignore[no-untyped-def]
+    rules = {"watch": "24h", **spec.pop("rollout", {})}
+    fleet = Fleet(folder, rollout=rules, **spec)
+    assert (await fleet.whole()).good
+    return fleet
+
+
+def late_verdicts(fleet: Fleet) -> list[str]:
+    return [str(entry.body["verdict"]) for entry in fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.LATE_VERDICT])]
+
+
+async def test_healthy_rollout_is_watched_to_the_end_and_gets_one_verdict(tmp_path):
+    fleet = await completed(tmp_path)
+    for _ in range(3):
+        fleet.clock.advance(hours=6)
+        assert await watch_finished(fleet.site) == []
+    fleet.clock.advance(hours=8)
+    (said,) = await watch_finished(fleet.site)
+    assert "watched for 1d after it was completed" in said
+    assert late_verdicts(fleet) == ["promote"], said
+    fleet.clock.advance(hours=1)
+    assert await watch_finished(fleet.site) == []
+    assert incidents(fleet.ledger) == []
+
+
+async def test_late_regression_opens_one_incident_that_locks_the_policy(tmp_path):
+    fleet = await completed(tmp_path)
+    fleet.clock.advance(hours=3)
+    fleet.metrics.errors = dict.fromkeys(fleet.names, 0.2)
+    (said,) = (await reconcile(fleet.site)).sentences
+    assert "late regression: errors" in said
+    assert f"`patching undo {fleet.rollout}`" in said
+    assert await watch_finished(fleet.site) == []
+    (found,) = incidents(fleet.ledger)
+    assert lock_of(fleet.ledger, "web") == found
+    assert set(found.targets) == set(fleet.names)
+    assert late_verdicts(fleet) == ["undo"]
+    assert set(fleet.versions().values()) == {"1.1"}, "a person decides about what is finished"
+
+
+async def test_finished_rollout_is_undone_on_request_newest_first(tmp_path):
+    fleet = await completed(tmp_path)
+    fleet.metrics.errors = dict.fromkeys(fleet.names, 0.2)
+    fleet.clock.advance(hours=3)
+    await watch_finished(fleet.site)
+    undo(fleet.ledger, fleet.rollout, "alice", "late regression")
+    await reconcile(fleet.site)
+    assert fleet.state == "undone"
+    assert set(fleet.versions().values()) == {"1.0"}
+    assert not fleet.twice()
+    assert fleet.ledger.verify() == []
+
+
+async def test_watch_that_ends_without_data_says_so_and_accuses_nobody(tmp_path):
+    """F9: no data is never a pass, and never an alarm."""
+    fleet = await completed(tmp_path)
+    fleet.metrics.down = True
+    fleet.clock.advance(hours=1)
+    assert await watch_finished(fleet.site) == []
+    fleet.clock.advance(hours=24)
+    (said,) = await watch_finished(fleet.site)
+    assert "does not answer" in said
+    assert late_verdicts(fleet) == ["hold"]
+    assert incidents(fleet.ledger) == []
+
+
+async def test_policy_without_watch_is_not_watched(tmp_path):
+    fleet = Fleet(tmp_path)
+    assert (await fleet.whole()).good
+    fleet.metrics.errors = dict.fromkeys(fleet.names, 0.5)
+    fleet.clock.advance(hours=1)
+    assert await watch_finished(fleet.site) == []
+    until = watched_until(fleet.site, fleet.frozen)
+    assert until is not None
+    assert until <= fleet.clock()
+
+
+async def test_watch_takes_its_share_of_the_false_alarm_bound(tmp_path):
+    watched, plain = Fleet(tmp_path / "a", rollout={"watch": "24h"}), Fleet(tmp_path / "b")
+    await watched.plan()
+    await plain.plan()
+    assert watched.frozen.looks == plain.frozen.looks + 1 == len(plain.frozen.waves) + 1
