@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any, TypeAlias
 
 import rfc8785
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 JsonValue: TypeAlias = Any
+
+_SAFE_INTEGER = 2**53 - 1
 
 
 class Value(BaseModel):
@@ -27,7 +30,24 @@ class CamelValue(Value):
 def canonical(value: Value | JsonValue) -> bytes:
     """Serialise to canonical JSON (RFC 8785): the bytes that digests and the hash chain cover."""
     plain = value.model_dump(mode="json") if isinstance(value, Value) else value
+    if _same_in_c(plain):
+        return json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
     return rfc8785.dumps(plain)
+
+
+def _same_in_c(value: JsonValue) -> bool:
+    """Whether Python's own encoder, ten times as fast, gives the canonical form.
+
+    It differs in the text of floats, in the order of names beyond ASCII, and in integers that RFC 8785 refuses.
+    """
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return bool(-_SAFE_INTEGER <= value <= _SAFE_INTEGER)
+    if kind is dict:
+        return all(type(name) is str and name.isascii() and _same_in_c(item) for name, item in value.items())
+    return kind is list and all(map(_same_in_c, value))
 
 
 def digest(value: Value | JsonValue) -> str:
