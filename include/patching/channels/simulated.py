@@ -29,7 +29,10 @@ class SimulatedFleet:
         self.folder = folder
 
     def add(self, name: str, **state: Any) -> None:
-        """Add a host; ``installed``, ``offers``, and faults: offline, fail, slow (seconds), no_undo, fail_undo."""
+        """Add a host with ``installed`` and ``offers``.
+
+        Faults: offline, fail, slow (seconds), no_undo, fail_undo, stays_dark (after a reboot).
+        """
         host = self.folder / name
         (host / "steps").mkdir(parents=True, exist_ok=True)
         state = {"installed": {}, "offers": {}, "boot_id": "boot-1", **state}
@@ -122,6 +125,7 @@ class SimulatedSession:
         if op == "reboot":
             number = int(state["boot_id"].rsplit("-", 1)[1]) + 1
             changes: dict[str, Any] = {"boot_id": f"boot-{number}", "reboot_required": False}
+            changes["offline"] = bool(state.get("stays_dark"))
         elif step.kind is StepKind.ACT and op == "set":
             installed = {**state["installed"], name: step.call["to"]}
             changes = {"installed": {key: value for key, value in installed.items() if value is not None}}

@@ -194,6 +194,10 @@ class LedgerTransaction(Protocol):
         """End a lease and free its capacity."""
         ...
 
+    def leave_queue(self, rollout: str, target: str) -> None:
+        """Take a target that wants its lease no more out of the queue, so that it keeps nobody waiting."""
+        ...
+
 
 class Ledger(Protocol):
     """The append-only record of everything decided and done."""
@@ -318,6 +322,10 @@ class Ledger(Protocol):
 
     def release(self, lease: Lease) -> None:
         """End a lease and free its capacity."""
+        ...
+
+    def leave_queue(self, rollout: str, target: str) -> None:
+        """Take a target that wants its lease no more out of the queue, so that it keeps nobody waiting."""
         ...
 
     def leases(self) -> list[Lease]:

@@ -186,6 +186,10 @@ class SqlLedger:
         """End a lease and free its capacity; raises FenceLost if somebody else holds it now."""
         self._one(lambda transaction: transaction.release(lease))
 
+    def leave_queue(self, rollout: str, target: str) -> None:
+        """Take a target that wants its lease no more out of the queue."""
+        self._one(lambda transaction: transaction.leave_queue(rollout, target))
+
     def leases(self) -> list[Lease]:
         """List all held leases, expired ones too: they still count."""
         with self._database.reading() as connection:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from patching.errors import LedgerError, TransitionRefused
-from patching.ledger import leases, schema
+from patching.ledger import lease_queue, leases, schema
 from patching.ledger.base import Busy, Claim, Fence, Lease
 from patching.ledger.chain import canonical_text
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
@@ -70,6 +70,10 @@ class SqlTransaction:
     def release(self, lease: Lease) -> None:
         """End a lease and free its capacity; raises FenceLost if somebody else holds it now."""
         leases.release(self._leasing(), lease)
+
+    def leave_queue(self, rollout: str, target: str) -> None:
+        """Take a target that wants its lease no more out of the queue; one that does not wait is no error."""
+        lease_queue.leave(self._recorder.connection, rollout, target)
 
     def _leasing(self) -> Recorder:
         """Give the recorder for a change of who holds what: fences are checked anew after it."""

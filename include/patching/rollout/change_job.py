@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from patching.change import JobResult, Outcome, Phase, Step, TargetState
 from patching.channels.base import Session
@@ -260,10 +260,15 @@ class ChangeJob(TargetJob):
         if not any(step.expects_reboot for step in steps):
             return await self._phase(session, Phase.ACTIVATE, before, now) if steps else now
         await self._reboot_lease()
-        bad = next((end for end in await self.run_phase(session, Phase.ACTIVATE, lambda: steps) if not end.ok), None)
+        until = self.site.clock() + timedelta(seconds=self.plan.policy.spec.reboot.timeout)
+        try:
+            ends = await self.run_phase(session, Phase.ACTIVATE, lambda: steps)
+        except TargetOffline as gone:
+            return await self._new_boot(session, before, now, until, gone)
+        bad = next((end for end in ends if not end.ok), None)
         if bad is not None and not bad.lost:
             raise self._failure(Phase.ACTIVATE, bad)
-        return await self._new_boot(session, before, now)
+        return await self._new_boot(session, before, now, until)
 
     def _activation(self, before: Snapshot, now: Snapshot) -> list[Step]:
         rules = self.plan.policy.spec.reboot
@@ -284,27 +289,32 @@ class ChangeJob(TargetJob):
             await self.progress("activate", answer.sentence)
             await asyncio.sleep(self.site.poll)
 
-    async def _new_boot(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
-        """Prove the reboot by a boot id that differs from the one before; raises JobFailed after the timeout.
+    async def _new_boot(
+        self, session: Session, before: Snapshot, now: Snapshot, until: datetime, gone: TargetOffline | None = None
+    ) -> Snapshot:
+        """Prove the reboot by a boot id that differs from the one before; raises JobFailed after ``until``.
 
-        A host that does not answer then is lost: nobody knows what became of it, and it keeps its capacity.
+        A host that does not answer then is lost: nobody knows what became of it, and it keeps its capacity. One whose
+        connection was ``gone``, and that is back without a reboot, perhaps never began it: that is raised again.
         """
-        limit = self.plan.policy.spec.reboot.timeout
-        until = self.site.clock() + timedelta(seconds=limit)
-        now = now.model_copy(update={"boot_id": None})
-        while now.boot_id is None or now.boot_id == before.boot_id:
-            if self.site.clock() >= until and now.boot_id is not None:
-                raise failed(f"no new boot id after {limit:g} s: it answers, but it did not reboot", "reboot:none")
-            if self.site.clock() >= until:
-                reason = f"it did not come back from its reboot within {limit:g} s"
-                raise JobFailed(JobResult(outcome=Outcome.UNKNOWN, reason=reason, signature=LOST_IN_REBOOT))
-            await asyncio.sleep(self.site.poll)
+        while True:
             try:
                 now = await self.probe(session)
             except ChannelError as error:
                 now = now.model_copy(update={"boot_id": None})
                 self.site.log(f"{self.name} does not answer yet after its reboot: {error}")
-        return now
+            if now.boot_id not in (None, before.boot_id):
+                return now
+            if self.site.clock() >= until:
+                raise gone if gone is not None and now.boot_id else self._not_rebooted(now)
+            await self.site.pause(self.site.poll)
+
+    def _not_rebooted(self, now: Snapshot) -> JobFailed:
+        limit = self.plan.policy.spec.reboot.timeout
+        if now.boot_id:
+            return failed(f"no new boot id after {limit:g} s: it answers, but it did not reboot", "reboot:none")
+        reason = f"it did not come back from its reboot within {limit:g} s"
+        return JobFailed(JobResult(outcome=Outcome.UNKNOWN, reason=reason, signature=LOST_IN_REBOOT))
 
     async def _verify(self, session: Session, before: Snapshot, now: Snapshot) -> JobResult:
         await self.progress("verify")

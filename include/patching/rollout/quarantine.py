@@ -166,7 +166,7 @@ def release(ledger: Ledger, target: str, actor: str, reason: str, now: datetime)
     if found is None:
         hint = did_you_mean(target, [item.target for item in kept]) if kept else "; nobody is"
         raise LedgerError(f"{target} is not in quarantine: nothing was written{hint}")
-    ledger.append(_released(found, actor, f"{actor}: {words}"))
+    ledger.append(release_entry(found, actor, f"{actor}: {words}"))
     return found
 
 
@@ -178,14 +178,15 @@ def end_expired(ledger: Ledger, now: datetime) -> list[str]:
             continue
         reason = f"it ended on {item.until:%Y-%m-%d %H:%M} UTC"
         try:
-            ledger.append(_released(item, RECONCILER, reason))
+            ledger.append(release_entry(item, RECONCILER, reason))
         except LedgerConflict:
             continue  # A person released it at the same moment.
         said.append(f"{item.rollout}: the quarantine of {item.target} is over: {reason}; the next plan takes it in")
     return said
 
 
-def _released(item: Quarantine, actor: str, reason: str) -> NewEntry:
+def release_entry(item: Quarantine, actor: str, reason: str) -> NewEntry:
+    """Make the entry that ends a quarantine; the same one again has the same key."""
     key = f"released:{item.target}:{item.since.isoformat()}"
     kind = EntryKind.RELEASED
     return NewEntry(chain=item.rollout, kind=kind, key=key, target=item.target, actor=actor, body={"reason": reason})

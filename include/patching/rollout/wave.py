@@ -14,12 +14,13 @@ from patching.rollout.answers import WaveSummary
 from patching.rollout.brake import Brake
 from patching.rollout.budgets import Stop, count
 from patching.rollout.change_job import ChangeJob
+from patching.rollout.drill import drill
 from patching.rollout.error_budget import eased, watched
 from patching.rollout.gates import leave_for_next_window, verdict_of
 from patching.rollout.late import caught_up
 from patching.rollout.quarantine import left_in_quarantine
 from patching.rollout.record import Record, free_ended, frozen_plan
-from patching.rollout.retries import not_before
+from patching.rollout.retries import TryLater, not_before
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.steps import StoppedHere
@@ -116,30 +117,43 @@ class ShardRun:
             await self._say_freed()
 
     async def _until_ended(self, planned: PlannedTarget, *, settling: bool, retry: bool) -> None:
-        said, name = "", planned.target.name
+        name, busy = planned.target.name, None
         while not await self.brake.holds(planned.target, settling=settling):
             row = await self._row(name)
             if row.state is TargetState.ENDED and row.outcome is not Outcome.UNKNOWN:
-                return
+                break
             if await self._not_due(planned, row, settling=settling):
                 continue
             if await left_in_quarantine(self.record, row):
-                return
+                break
             if (held := await self._held_back(planned, row)) is not None:
                 if held.again:
                     continue
+                break
+            before, busy = busy, await self._try(planned, row, retry=retry)
+            if busy is None:
                 return
-            job = ChangeJob(self.record, self.plan, planned, self.channel, self.driver, row)
-            answer = await job.run(retry=retry)
-            if isinstance(answer, JobResult):
-                self.site.log(f"{name}: {answer.outcome.value}: {answer.reason}")
-                return
-            self.site.log(f"{name} {answer.sentence}")
-            if isinstance(answer, Busy):
-                if answer.sentence != said:
-                    said = answer.sentence
-                    await self._say(name, said)
-                await self._wait_for_room()
+            await self._wait_for_lease(name, busy, before)
+        if busy is not None:
+            await self.record.write(lambda transaction: transaction.leave_queue(self.plan.rollout, name))
+
+    async def _try(self, planned: PlannedTarget, row: TargetRow, *, retry: bool) -> Busy | TryLater | None:
+        """Run the change job once; None where the target has ended."""
+        job = ChangeJob(self.record, self.plan, planned, self.channel, self.driver, row)
+        answer = await job.run(retry=retry)
+        if isinstance(answer, JobResult):
+            self.site.log(f"{row.target}: {answer.outcome.value}: {answer.reason}")
+            return None
+        if isinstance(answer, TryLater):
+            self.site.log(f"{row.target} {answer.sentence}")
+        return answer
+
+    async def _wait_for_lease(self, name: str, busy: Busy | TryLater, before: Busy | TryLater | None) -> None:
+        if not isinstance(busy, Busy):
+            return
+        if before is None or busy.sentence != before.sentence:
+            await self._say(name, busy.sentence)
+        await self._wait_for_room()
 
     async def _not_due(self, planned: PlannedTarget, row: TargetRow, *, settling: bool) -> bool:
         """Wait for the time of a target's next try; False where it is due.
@@ -226,6 +240,8 @@ async def apply_wave(
         work = ShardRun(record, eased(site, plan, wave), wave, stop)
         async with watched(site, plan, wave):
             await work.run(targets)
+            if not shard and work.brake.stopped is None and await drill(record, plan, wave, work.channel, work.driver):
+                await work.run(targets)
     finally:
         await record.close()
     free_ended(site, rollout)
