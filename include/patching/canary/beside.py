@@ -75,15 +75,10 @@ class Beside:
         hosts, number = len(self.treated.targets), len(sides.other)
         step = max(1, -(-hosts * number // HOST_LOOKS))
         chosen = np.arange(number - 1, -1, -step)[::-1]
-        seen = np.isfinite(self.treated.requests)
-        failed = np.cumsum(np.where(seen, np.nan_to_num(self.treated.errors), 0.0), axis=1)[:, self.looks][:, chosen]
-        asked = np.cumsum(np.where(seen, self.treated.requests, 0.0), axis=1)[:, self.looks][:, chosen]
+        failed, asked = (one[:, self.looks][:, chosen] for one in self.treated.each_cumulative())
         # A single target differs lastingly from its side's mean, which r does not take out.
         variance = self.variance(1, self.known.between**2 * (1 - 1 / hosts))
         rest = (sides.other[chosen], sides.other_exposure[chosen], sides.ratio, variance)
-        total = np.zeros(len(chosen))
-        for row in range(hosts):
-            total += self._bet(Sides(failed[row], asked[row], *rest))
         every = np.ones(number)
-        every[chosen] = total / hosts
+        every[chosen] = self._bet(Sides(failed, asked, *rest)).mean(axis=0)
         return every

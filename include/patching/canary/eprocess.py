@@ -71,13 +71,11 @@ def count_evidence(sides: Sides, delta: Any) -> Floats:
     base = odds * np.exp(np.asarray(delta, dtype=np.float64))
     share = base / (1.0 + base)
     nu = np.maximum(1.0 / (share * (1.0 - share) * sides.variance) - 1.0, SMALLEST_NU)
-    under = _beta_binomial(treated, other, nu, share)
-    total = np.zeros(np.broadcast(treated, share).shape)
-    for effect in EFFECTS:
-        bet = base * np.exp(effect)
-        ratio = _beta_binomial(treated, other, nu, bet / (1.0 + bet)) - under
-        total = total + np.exp(np.minimum(ratio, LARGEST_LOG))
-    return np.where(played, total / len(EFFECTS), 1.0)
+    # One axis more in front: the tolerated effect first, then all that are bet on.
+    bets = base * np.exp(np.concatenate([[0.0], EFFECTS])).reshape(-1, *[1] * np.broadcast(treated, base).ndim)
+    mass = _beta_binomial(treated, other, nu, bets / (1.0 + bets))
+    ratios = np.exp(np.minimum(mass[1:] - mass[0], LARGEST_LOG)).mean(axis=0)
+    return np.where(played, ratios, 1.0)
 
 
 def _beta_binomial(treated: Floats, other: Floats, nu: Floats, share: Floats) -> Floats:

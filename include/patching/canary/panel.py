@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,9 @@ class Panel:
     def of(self, names: Iterable[str]) -> Panel:
         """Give the rows of some targets, in the panel's order."""
         wanted = set(names)
-        rows = [index for index, name in enumerate(self.targets) if name in wanted]
-        if len(rows) == len(self.targets):
+        if wanted.issuperset(self.targets):
             return self
+        rows = [index for index, name in enumerate(self.targets) if name in wanted]
         names = tuple(self.targets[row] for row in rows)
         return Panel(names, self.start, self.ends, self.errors[rows], self.requests[rows])
 
@@ -54,27 +55,38 @@ class Panel:
         looks = slice(first, last)
         return Panel(self.targets, start, self.ends[looks], self.errors[:, looks], self.requests[:, looks])
 
+    @cached_property
+    def _counted(self) -> tuple[Floats, Floats]:
+        """Errors and requests with zeros where there are no data, for summing."""
+        known = np.isfinite(self.requests)
+        if known.all() and np.isfinite(self.errors).all():
+            return self.errors, self.requests
+        return np.where(known, np.nan_to_num(self.errors), 0.0), np.where(known, self.requests, 0.0)
+
     def with_data(self) -> Panel:
         """Give the rows that have any request."""
-        alive = np.nansum(self.requests, axis=1) > 0
-        return self.of(name for name, keep in zip(self.targets, alive, strict=True) if keep)
+        alive = np.flatnonzero(np.any(self._counted[1] > 0, axis=1))
+        return self if len(alive) == len(self.targets) else self.of(self.targets[row] for row in alive)
 
     def totals(self) -> tuple[float, float]:
         """Sum errors and requests of all targets over all looks."""
-        known = np.isfinite(self.requests)
-        return float(np.nansum(self.errors[known])), float(self.requests[known].sum())
+        failed, asked = self._counted
+        return float(failed.sum()), float(asked.sum())
 
     def by_target(self) -> tuple[Floats, Floats]:
         """Sum errors and requests over the looks, a value a target."""
-        known = np.isfinite(self.requests)
-        failed = np.where(known, np.nan_to_num(self.errors), 0.0).sum(axis=1)
-        return failed, np.where(known, self.requests, 0.0).sum(axis=1)
+        failed, asked = self._counted
+        return failed.sum(axis=1), asked.sum(axis=1)
 
     def cumulative(self) -> tuple[Floats, Floats]:
         """Sum errors and requests over targets and over time up to the end of each look."""
-        known = np.isfinite(self.requests)
-        failed = np.where(known, np.nan_to_num(self.errors), 0.0).sum(axis=0)
-        return np.cumsum(failed), np.cumsum(np.where(known, self.requests, 0.0).sum(axis=0))
+        failed, asked = self._counted
+        return np.cumsum(failed.sum(axis=0)), np.cumsum(asked.sum(axis=0))
+
+    def each_cumulative(self) -> tuple[Floats, Floats]:
+        """Sum errors and requests of each target over time, (targets, looks)."""
+        failed, asked = self._counted
+        return np.cumsum(failed, axis=1), np.cumsum(asked, axis=1)
 
     def windows(self, length: int) -> Panel:
         """Join every ``length`` looks into one, from the newest backwards; what is left over is dropped."""

@@ -73,7 +73,7 @@ def _cautious(excess: float, error: float, freedom: int) -> tuple[float, bool]:
     estimate = raised(max(excess, 0.0), freedom)
     upper = estimate + _UPPER * error
     most = max(ASSUMED**2, estimate if estimate < float("inf") else 0.0)
-    return float(np.sqrt(min(max(upper, LEAST**2), most))), upper <= most
+    return float(np.sqrt(min(max(upper, LEAST**2), most))), _UPPER * error <= ASSUMED**2
 
 
 def between_hosts(panel: Panel) -> tuple[float, bool]:
