@@ -18,7 +18,9 @@ from patching.policy_schema import schema
 from patching.policy_yaml import read
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs/how-to/write-a-policy.md", ROOT / "docs/how-to/maintenance-windows.md")
+GUIDE = tuple(
+    ROOT / f"docs/how-to/{name}.md" for name in ("write-a-policy", "maintenance-windows", "hooks", "notifications")
+)
 WHOLE = [name for name, item in EXAMPLES.items() if not item.in_people and item.wrong_bytes is None]
 SCHEMA = jsonschema.Draft202012Validator(schema())
 PAGES = pages()
