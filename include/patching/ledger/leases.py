@@ -80,14 +80,15 @@ def heartbeat(recorder: Recorder, lease: Lease, *, ttl: float) -> Lease:
 
 def release(recorder: Recorder, lease: Lease) -> None:
     """End a lease; once more is no error, but somebody else's lease (another epoch) raises FenceLost."""
-    connection = recorder.connection
-    row = connection.execute(_BY_ID, {"of_lease": lease.id}).first()
-    if row is not None and row.released and row.epoch == lease.epoch:
+    row = recorder.connection.execute(_BY_ID, {"of_lease": lease.id}).first()
+    if row is None or row.epoch != lease.epoch:
+        held = None if row is None or row.released else row
+        raise FenceLost(lost(lease.id, lease.epoch, held, "it was not released"))
+    if row.released:
         return
-    held = _owned(connection, lease, "it was not released")
-    body = {"lease": held.id, "owner": held.owner, "epoch": held.epoch}
-    key = f"lease_ended:{held.id}"
-    recorder.append(NewEntry(chain=held.rollout, kind=EntryKind.LEASE_ENDED, key=key, target=held.target, body=body))
+    body = {"lease": row.id, "owner": row.owner, "epoch": row.epoch}
+    key = f"lease_ended:{row.id}"
+    recorder.append(NewEntry(chain=row.rollout, kind=EntryKind.LEASE_ENDED, key=key, target=row.target, body=body))
 
 
 def all_held(connection: sa.Connection) -> list[Lease]:

@@ -16,6 +16,7 @@ from patching.change import Outcome, Phase, TargetState
 from patching.errors import LedgerConflict, LedgerError
 from patching.ledger import schema
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry
+from patching.ledger.upsert import insert_unless_there
 from patching.rollout.states import FINAL, RolloutState
 from patching.value import canonical
 
@@ -25,9 +26,8 @@ LEASE, CLAIM = schema.lease.c, schema.lease_claim.c
 
 # Made once, for what every change job writes: building a statement costs more than running it.
 _THIS_STEP = (INTENT.rollout == sa.bindparam("in_rollout"), INTENT.step_id == sa.bindparam("of_step"))
-_FIND_STEP = sa.select(INTENT.step_id).where(*_THIS_STEP)
 _CLOSE_STEP = schema.intent.update().where(*_THIS_STEP).values(open=False)
-_INSERT_STEP = schema.intent.insert()
+_INSERT_STEP = insert_unless_there(schema.intent, "rollout", "step_id")
 _DROP_CLAIMS = schema.lease_claim.delete().where(CLAIM.lease == sa.bindparam("of_lease"))
 _DROP_LEASE = schema.lease.delete().where(LEASE.id == sa.bindparam("of_lease"))
 _END_LEASE = schema.lease.update().where(LEASE.id == sa.bindparam("of_lease")).values(released=True)
@@ -155,8 +155,6 @@ def _target_began(connection: sa.Connection, entry: LedgerEntry, position: int) 
 def _intent(connection: sa.Connection, entry: LedgerEntry, position: int) -> None:
     if entry.step is None:
         raise LedgerError(f'intent "{entry.key}" of {entry.chain} names no step id: nothing was written')
-    if connection.execute(_FIND_STEP, _this_step(entry)).first():
-        raise LedgerConflict(f"step {entry.step} of {entry.chain} has an intent already: it must not run twice")
     row = {
         "rollout": entry.chain,
         "step_id": entry.step,
@@ -168,7 +166,8 @@ def _intent(connection: sa.Connection, entry: LedgerEntry, position: int) -> Non
         "at": entry.at.isoformat(),
         "position": position,
     }
-    connection.execute(_INSERT_STEP, row)
+    if not connection.execute(_INSERT_STEP[connection.dialect.name], row).rowcount:
+        raise LedgerConflict(f"step {entry.step} of {entry.chain} has an intent already: it must not run twice")
 
 
 def _step_outcome(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
@@ -250,8 +249,8 @@ def _superseded_targets(connection: sa.Connection, entry: LedgerEntry, _: int) -
 
 def _lease_held(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
     body = entry.body
-    connection.execute(_DROP_CLAIMS, {"of_lease": body["lease"]})
-    connection.execute(_DROP_LEASE, {"of_lease": body["lease"]})
+    if connection.execute(_DROP_LEASE, {"of_lease": body["lease"]}).rowcount:
+        connection.execute(_DROP_CLAIMS, {"of_lease": body["lease"]})
     row = {
         "id": body["lease"],
         "owner": body["owner"],

@@ -1,0 +1,16 @@
+"""One statement instead of looking first: an insert that does nothing where the row is there, per database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+def insert_unless_there(table: sa.Table, *unique: str) -> Mapping[str, sa.Insert]:
+    """Make the statement by name of dialect; its ``rowcount`` is 0 where a row with the ``unique`` columns exists."""
+    return {
+        "sqlite": sqlite.insert(table).on_conflict_do_nothing(index_elements=unique),
+        "postgresql": postgresql.insert(table).on_conflict_do_nothing(index_elements=unique),
+    }
