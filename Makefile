@@ -9,8 +9,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,14))' 2>/dev/null && echo $$p && break; done)
 STAMP := $(VENV)/.installed
 export PYTHONPATH := tests
+CHAOS_SEEDS ?= 2000
 
-.PHONY: help install system check lint types unit test demo airflow bench docs ui clean
+.PHONY: help install system check lint types unit test demo airflow bench chaos docs ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +53,10 @@ demo: $(STAMP) system ## Patch a real lab fleet through Airflow: one good update
 
 airflow: $(STAMP) ## Start an Airflow on dags/policies, for trying (Ctrl-C stops it)
 	@$(BIN)/python -m patching_airflow.try_out
+
+chaos: $(STAMP) system ## Kill, freeze, cut off and mislead the engine: CHAOS_SEEDS=2000 seeds, a tenth on SSH servers
+	@$(BIN)/python -m chaos --seeds $(CHAOS_SEEDS)
+	@$(BIN)/python -m chaos --channel ssh --seeds $$(( ($(CHAOS_SEEDS) + 9) / 10 ))
 
 bench: $(STAMP) ## Measure, as ratios against a baseline of the same run
 	@$(BIN)/python -m bench

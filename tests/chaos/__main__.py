@@ -1,0 +1,140 @@
+"""``python -m chaos``: many seeds, one line of figures, and for each seed that fails how to run it alone."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chaos.engine import die_with_parent
+from chaos.fleets import fleet_of, shared_servers
+from chaos.run import Run, as_line
+from chaos.schedule import schedule
+from chaos.world import World, carry_out
+from patching.ledger.store import open_ledger
+
+
+def scratch() -> Path:
+    """Give a folder in memory where there is one: a schedule tests order, not disks."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there
+    return Path(tempfile.mkdtemp(prefix="chaos-", dir=memory if memory.is_dir() else None))
+
+
+def warm_up(folder: Path, template: Path) -> None:
+    """Do one run without faults in this process, so that everything is loaded and compiled before it forks."""
+    folder.mkdir()
+    plan = replace(schedule(1), lives=(), bad=())
+    world = World(folder, plan, fleet_of(plan, folder, None))
+    world.build(template)
+    ledger = world.ledger()
+    asyncio.run(carry_out(world, world.site("warm-up", ledger), "run-0"))
+    ledger.close()
+    gc.collect()
+    gc.freeze()
+
+
+def one(seed: int, channel: str, folder: Path, template: Path, servers: Any) -> str:
+    """Run one seed in a folder of its own; the folder of a failed one is kept."""
+    plan = schedule(seed, channel)
+    here = folder / f"{channel}-{seed}"
+    here.mkdir()
+    fleet = fleet_of(plan, here, servers)
+    world = World(here, plan, fleet)
+    world.build(template)
+    result = Run(world).whole()
+    if not result.found.all:
+        shutil.rmtree(here)
+    return as_line(result)
+
+
+def work(seeds: list[int], channel: str, folder: Path, template: Path, to: Path) -> None:
+    """Run some seeds in this process, one line of result each."""
+    with shared_servers(channel, folder / f"servers-{os.getpid()}") as servers, to.open("w") as file:
+        for seed in seeds:
+            file.write(one(seed, channel, folder, template, servers) + "\n")
+            file.flush()
+
+
+def spread(seeds: list[int], channel: str, jobs: int, folder: Path) -> list[dict[str, Any]]:
+    """Spread seeds over processes that have everything loaded already."""
+    template = folder / "empty.sqlite"
+    if not template.exists():
+        open_ledger(f"sqlite:///{template}").close()
+        warm_up(folder / "warm-up", template)
+    files, children = [], []
+    for job in range(jobs):
+        files.append(folder / f"results-{channel}-{job}")
+        sys.stdout.flush()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                die_with_parent()
+                work(seeds[job::jobs], channel, folder, template, files[-1])
+                status = 0
+            except BaseException:  # noqa: BLE001 - shown, and the process ends with an error
+                sys.excepthook(*sys.exc_info())
+            finally:
+                os._exit(status)
+        children.append(child)
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    results = [json.loads(line) for path in files if path.exists() for line in path.read_text().splitlines()]
+    if any(statuses) or len(results) != len(seeds):
+        raise SystemExit(f"the harness itself failed: {len(results)} of {len(seeds)} seeds of {channel} were run")
+    return results
+
+
+def summary(results: list[dict[str, Any]]) -> str:
+    """Put the figures into one line."""
+    figures: Counter[str] = Counter()
+    for result in results:
+        figures.update({"runs": 1, "faults": result["faults"], "steps": result["steps"]})
+        figures.update({name: len(result["found"][name]) for name in ("twice", "exceeded", "lost", "wrong")})
+    names = ("runs", "faults", "steps", "twice", "exceeded", "lost", "wrong")
+    return "chaos: " + ", ".join(f"{name} {figures[name]}" for name in names)
+
+
+def failures(results: list[dict[str, Any]], folder: Path) -> list[str]:
+    """Say what failed, and how to run it alone."""
+    said = []
+    for result in results:
+        found = [line for lines in result["found"].values() for line in lines]
+        if not found:
+            continue
+        alone = f"python -m chaos --channel {result['channel']} --seed {result['seed']}"
+        said.append(f"seed {result['seed']} ({result['channel']}; {', '.join(result['happened']) or 'no fault'}):")
+        said += [f"  {line}" for line in found]
+        said.append(f"  alone: PYTHONPATH=tests {alone}; traces: {folder}/{result['channel']}-{result['seed']}")
+    return said
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is asked for; 0 when every invariant held."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200, help="how many seeds")
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--seed", type=int, help="only this seed")
+    parser.add_argument("--channel", choices=("simulated", "ssh"), default="simulated")
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
+    given = parser.parse_args(arguments)
+    seeds = [given.seed] if given.seed is not None else list(range(given.first, given.first + given.seeds))
+    folder = scratch()
+    results = spread(seeds, given.channel, min(given.jobs, len(seeds)), folder)
+    bad = failures(results, folder)
+    print("\n".join([*bad, summary(results)]))
+    if not bad:
+        shutil.rmtree(folder)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The chaos harness finds what it is there to find: its checks, fed with what a broken engine would leave behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos import checks
+from chaos.fleets import fleet_of
+from chaos.schedule import Schedule, schedule
+from chaos.world import World
+
+QUIET = Schedule(seed=0, channel="simulated", hosts=3, zones=1, kernel=False, hooks=True, bad=(), pace=0.0)
+
+
+class Row:
+    id = "r"
+
+
+class OneRollout:
+    """A ledger with one rollout."""
+
+    def rollouts(self, limit: int) -> list[Row]:
+        return [Row()]
+
+
+class OnePlan:
+    domain_limits = {"az-a": 1}  # noqa: RUF012 - never changed
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(checks, "frozen_plan", lambda _site, _rollout: OnePlan())
+    return World(tmp_path, QUIET, fleet_of(QUIET, tmp_path, None))
+
+
+def write(world: World, name: str, log: str, *lines: str) -> None:
+    (world.fleet.folder / name / log).write_text("".join(f"{line}\n" for line in lines))
+
+
+def exceeded(world: World) -> list[str]:
+    ledger: Any = OneRollout()
+    return checks.over_limits(world, ledger)
+
+
+def test_a_step_whose_marker_counts_twice_is_found(world: World) -> None:
+    write(world, "web-01", "markers.log", "step-a", "step-b", "step-a")
+    assert checks.twice(world, "web-01") == ["web-01: step step-a began 2 times"]
+
+
+def test_an_act_done_again_under_another_step_id_is_found(world: World) -> None:
+    """What a zombie does: the marker counts once, the change was made twice."""
+    write(world, "web-01", "acts.log", "a\tshop\t1.0\t1.1", "b\tshop\t1.1\t1.1", "c\treboot\tFalse\t")
+    found = checks.twice(world, "web-01")
+    assert [line.split(" ")[2] for line in found] == ["b", "c"]
+
+
+def test_two_targets_out_of_service_at_once_exceed_a_limit_of_one(world: World) -> None:
+    write(world, "web-01", "changes.log", "1.0 out +", "3.0 out -")
+    write(world, "web-02", "changes.log", "2.0 set +", "2.5 set -")
+    assert exceeded(world) == ["az-a: 2 targets were unavailable at once, the limit is 1"]
+
+
+def test_one_after_the_other_is_within_the_limit_also_where_a_boot_ended_a_step(world: World) -> None:
+    write(world, "web-01", "changes.log", "1.0 out +", "1.5 set +", "1.7 set -", "3.0 out -")
+    write(world, "web-02", "changes.log", "3.0 set +", "3.5 boot !")
+    write(world, "web-03", "changes.log", "3.6 set +", "4.0 set -")
+    assert exceeded(world) == []
+
+
+def test_a_target_left_out_of_service_counts_for_ever(world: World) -> None:
+    write(world, "web-01", "changes.log", "1.0 out +", "1.5 boot !")
+    write(world, "web-02", "changes.log", "9.0 set +", "9.5 set -")
+    assert exceeded(world) == ["az-a: 2 targets were unavailable at once, the limit is 1"]
+
+
+def test_two_reboots_at_once_exceed_the_limit_of_one(world: World) -> None:
+    write(world, "web-01", "changes.log", "1.0 reboot +", "2.0 reboot -")
+    write(world, "web-02", "changes.log", "1.5 reboot +", "2.5 boot !")
+    assert "2 targets rebooted at once, the limit is 1" in exceeded(world)
+
+
+def test_the_same_seed_draws_the_same_run() -> None:
+    drawn = [schedule(seed, channel) for channel in ("simulated", "ssh") for seed in range(50)]
+    assert drawn == [schedule(seed, channel) for channel in ("simulated", "ssh") for seed in range(50)]
+    acts = {fault.act for plan in drawn for life in plan.lives for fault in life.faults}
+    assert {"kill", "freeze", "reboot", "ledger-gone", "disk-full", "sshd-restart", "cut"} <= acts
