@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from patching.diagnostics import Diagnostic, PolicyError, as_json, render_all
+from patching.limits import LIMITS_FILE, load_limits
 from patching.people import PEOPLE_FILE, load_people
 from patching.policy_files import find_policies, load_all
 
@@ -32,10 +33,11 @@ def validate(paths: Paths, as_json_: AsJson = False) -> int:
             return 2
         files.extend(found)
     errors = _check(list(dict.fromkeys(files)))
+    count = len({str(file) for file in files} | {error.path for error in errors})
     if as_json_:
-        print(json.dumps(as_json(errors, len(files)), indent=2))
+        print(json.dumps(as_json(errors, count), indent=2))
     else:
-        print(render_all(errors, len(files)))
+        print(render_all(errors, count))
     return 1 if errors else 0
 
 
@@ -57,5 +59,11 @@ def _check(files: list[Path]) -> list[Diagnostic]:
             load_people(people.parent)
         except PolicyError as error:
             errors.extend(error.diagnostics)
-    _, found = load_all([file for file in files if file.name != PEOPLE_FILE], now=datetime.now(UTC))
+    for folder in dict.fromkeys(file.parent for file in files):
+        try:
+            load_limits(folder)
+        except PolicyError as error:
+            errors.extend(error.diagnostics)
+    policies = [file for file in files if file.name not in (PEOPLE_FILE, LIMITS_FILE)]
+    _, found = load_all(policies, now=datetime.now(UTC))
     return list(dict.fromkeys([*errors, *found]))
