@@ -44,6 +44,15 @@ def test_invalid_file_in_a_directory_exits_1_and_is_shown_on_stdout(
     assert said.err == ""
 
 
+def test_limits_beside_the_policies_are_checked_with_them(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (good.parent / "limits.yaml").write_text("spec: {limits: [{label: az}]}\n")
+    assert cli.run(["validate", str(good.parent)]) == 1
+    said = capsys.readouterr().out
+    assert 'limits.yaml:1:17: the limit of "az" limits nothing' in said
+    (good.parent / "limits.yaml").write_text("spec: {limits: [{label: az, maxUnavailable: 1}]}\n")
+    assert cli.run(["validate", str(good.parent)]) == 0
+
+
 def test_json_is_one_versioned_document(good: Path, bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["validate", "--json", str(good), str(bad)]) == 1
     made = json.loads(capsys.readouterr().out)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from patching.ledger.base import Busy, Claim, Lease, Waiter
 from patching.ledger.entry import CONTROL
 from patching.plan.windows import waiting_time
+from patching.report.printing import printable
 from patching.value import JsonValue
 
 SCHEMA = 1
@@ -55,13 +56,13 @@ def leases_text(view: Document) -> str:
     for item in view["held"]:
         claims = ", ".join(_place(claim) for claim in item["claims"])
         lines.append(
-            f"  {_safe(item['target'])}  rollout {_safe(item['rollout'])}  since {_when(item, view)}  {claims}"
+            f"  {printable(item['target'])}  rollout {printable(item['rollout'])}  since {_when(item, view)}  {claims}"
         )
         lines += [f"    {SILENT}"] if not item["alive"] else []
     lines += ["", "Waiting, the earliest first"] if view["waiting"] else ["", "nobody waits"]
     for item in view["waiting"]:
-        lines.append(f"  {_safe(item['target'])}  rollout {_safe(item['rollout'])}  since {_when(item, view)}")
-        lines.append(f"    {_safe(item['sentence'])}")
+        lines.append(f"  {printable(item['target'])}  rollout {printable(item['rollout'])}  since {_when(item, view)}")
+        lines.append(f"    {printable(item['sentence'])}")
     return "\n".join(lines)
 
 
@@ -149,7 +150,7 @@ def _name(rollout: str, target: str, readable: Callable[[str], bool]) -> str:
 def _place(claim: Document) -> str:
     if claim["kind"] == "target":
         return "the target"
-    return f"{_safe(claim['kind'])} {_safe(claim['name'])} ({claim['in_use']} of {claim['limit']})"
+    return f"{printable(claim['kind'])} {printable(claim['name'])} ({claim['in_use']} of {claim['limit']})"
 
 
 def _when(item: Document, view: Document) -> str:
@@ -158,7 +159,3 @@ def _when(item: Document, view: Document) -> str:
     since = datetime.fromisoformat(item["since"]).astimezone(UTC)
     lasted = datetime.fromisoformat(view["as_of"]) - since
     return f"{since:%Y-%m-%d %H:%M}Z ({waiting_time(lasted)})"
-
-
-def _safe(value: JsonValue) -> str:
-    return "".join(char if char.isprintable() else "?" for char in " ".join(str(value).split()))
