@@ -36,7 +36,7 @@ Settings, section `[patching]` of Airflow's configuration (or `AIRFLOW__PATCHING
 | `ledger_url` | none: nothing is patched without | database of the ledger, `sqlite:////…` or `postgresql+psycopg://…` |
 | `policies_dir` | `policies` beside the DAG files | folder of the policies, of `people.yaml` and `inventories/` |
 | `lease_ttl` | 30 | seconds after which the lease of a silent worker may be taken over |
-| `gate_poll` | 15 | seconds between two looks at the ledger of a task that waits without a worker slot |
+| `gate_poll` | 5 | seconds between two looks at the ledger of a task that waits without a worker slot |
 | `ledger_patience` | 3600 | seconds that a task waits for an absent ledger before it fails |
 
 With a connection `patching_api` (type http, to Airflow's own API, login and password) the note of a run says in one

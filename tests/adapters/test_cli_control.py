@@ -1,4 +1,4 @@
-"""``patching hold|resume|promote|abort|undo|stop-all`` over HTTP against the real API, ledger and engine (S7, S8)."""
+"""A person's decisions from the command line, over HTTP against the real API, ledger and engine (S7, S8, F10)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from adapters.test_cli_runs import Airflow, airflow
 from patching.cli import main as cli
 from patching.ledger.entry import CONTROL, EntryKind
 from patching.rollout.answers import VerdictName
+from unit.rollout.fleet import Fleet
 
 __all__ = ["airflow"]  # a fixture is found by its name
 
@@ -108,3 +109,102 @@ def test_stop_all_needs_the_right_to_every_dag(airflow: Airflow, capsys: pytest.
     assert cli.run(["stop-all", "--off", *WHY]) == 0
     assert airflow.fleet.ledger.stopped() is None
     assert len(airflow.fleet.ledger.entries(CONTROL, kinds=[EntryKind.STOP_SWITCH])) == 2
+
+
+# Single targets and incidents
+
+
+def failed_in_second_wave(airflow: Airflow) -> str:
+    """Hold the rollout because one target of its second wave fails, which is one more than its budget."""
+    fleet = airflow.fleet
+    fleet.policy = Fleet(
+        fleet.folder, onFailure={"undo": "never", "quarantine": False}, rollout={"stopWhen": {"failedTargets": 1}}
+    ).policy
+
+    async def work() -> str:
+        await fleet.begin()
+        await fleet.wave(1)
+        bad = next(item.target.name for item in fleet.frozen.targets if item.wave == 2)
+        fleet.hosts.change(bad, fail=100)
+        await fleet.wave(2)
+        await fleet.finish()
+        fleet.hosts.change(bad, fail=0)
+        return bad
+
+    bad = asyncio.run(work())
+    assert (fleet.state, fleet.outcomes()[bad]) == ("held", "failed")
+    return bad
+
+
+def test_retry_of_what_failed_starts_the_run_that_completes_the_rollout(
+    airflow: Airflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = failed_in_second_wave(airflow)
+    assert cli.run(["retry", airflow.fleet.rollout, "--failed", *WHY]) == 0
+    assert f"{bad} of {airflow.fleet.rollout} is tried again" in capsys.readouterr().out
+    assert airflow.conf == [{"reason": "retry by alice: I looked at the dashboards"}]
+    assert airflow.fleet.state == "completed"
+    assert not airflow.fleet.twice()
+
+
+def test_retry_wants_a_target_or_failed_and_says_what_stands_against_it(
+    airflow: Airflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rollout = held(airflow)
+    assert cli.run(["retry", rollout, *WHY]) == 2
+    assert cli.run(["retry", rollout, "web-01", "--failed", *WHY]) == 2
+    capsys.readouterr()
+    assert cli.run(["retry", rollout, "--failed", *WHY]) == 1
+    assert "no target failed" in capsys.readouterr().err
+    assert cli.run(["retry", rollout, "nobody", *WHY]) == 1
+    assert "no such target" in capsys.readouterr().err
+    assert airflow.conf == []
+
+
+def test_skip_leaves_a_target_out(airflow: Airflow, capsys: pytest.CaptureFixture[str]) -> None:
+    rollout = held(airflow)
+    name = next(item.target.name for item in airflow.fleet.frozen.targets if item.wave == 3)
+    assert cli.run(["skip", rollout, name, *WHY]) == 0
+    assert f"{name} is skipped" in capsys.readouterr().out
+    assert airflow.fleet.outcomes()[name] == "skipped"
+    assert cli.run(["promote", rollout, *WHY]) == 0
+    assert (airflow.fleet.state, airflow.fleet.versions()[name]) == ("completed", "1.0")
+
+
+def test_abort_now_is_told_to_the_jobs(airflow: Airflow) -> None:
+    rollout = held(airflow)
+    assert cli.run(["abort", rollout, "--now", *WHY]) == 0
+    (now,) = airflow.fleet.ledger.entries(rollout, kinds=[EntryKind.ABORTED_NOW])
+    assert now.actor == "alice"
+
+
+def test_a_failed_undo_is_listed_shown_and_released(airflow: Airflow, capsys: pytest.CaptureFixture[str]) -> None:
+    """F10: from the lock to the release, with nothing but the command line."""
+    fleet = airflow.fleet
+    rollout = held(airflow)
+    (canary,) = [item.target.name for item in fleet.frozen.targets if item.wave == 1]
+    fleet.hosts.change(canary, fail_undo=100)
+    assert cli.run(["undo", rollout, *WHY]) == 0
+    assert fleet.state == "held"
+    capsys.readouterr()
+    assert cli.run(["incident", "list"]) == 0
+    name = f"undo-{rollout}"
+    assert capsys.readouterr().out.startswith(f"{name}  LOCKS web\n")
+    assert cli.run(["incident", "show", name]) == 0
+    shown = capsys.readouterr().out
+    assert "simulated failure of undo-shop" in shown
+    assert "shop: has 1.1, had 1.0  <- not back" in shown
+    assert cli.run(["status", rollout]) == 0
+    told = capsys.readouterr().out
+    assert f"waits for a person to release an incident: policy web is locked by incident {name}" in told
+    assert cli.run(["abort", rollout, *WHY]) == 0
+    assert cli.run(["run", "web"]) == 1
+    assert fleet.ledger.rollouts()[0].id == rollout, "nothing new begins while it is locked"
+    assert cli.run(["incident", "release", name]) == 2
+    assert cli.run(["incident", "release", name, *WHY]) == 0
+    assert cli.run(["incident", "release", name, *WHY]) == 1
+    assert "released before, by alice" in capsys.readouterr().err
+    assert cli.run(["release", canary, *WHY]) == 0
+    assert "has left quarantine" in capsys.readouterr().out
+    assert cli.run(["release", canary, *WHY]) == 1
+    assert cli.run(["incident", "show", "nobody"]) == 1

@@ -63,9 +63,15 @@ def rollout_acts(
         found.append(_act(row, "resume", "Resume", says, "go"))
     if may_go_on and stuck is not None and stuck["verdict"] in PROMOTABLE and stuck["ended"] == stuck["targets"]:
         found.append(_promote(row, stuck))
-    if row.state in GOES_ON and not undo_begun and locked is None and any(_retryable(item) for item in rows):
-        found.append(_act(row, "retry", "Retry failed", _retry_says(rows), "go"))
+    failed = sum(_retryable(item) and item.wave not in judged_by_checks(waves) for item in rows)
+    if row.state in GOES_ON and not undo_begun and locked is None and failed:
+        found.append(_act(row, "retry", "Retry failed", _retry_says(failed), "go"))
     return [*found, *_ends(row, rows)]
+
+
+def judged_by_checks(waves: Sequence[Mapping[str, JsonValue]]) -> set[int]:
+    """Give the waves that a verdict holds which rests on checks: a retry is no way around it."""
+    return {wave["index"] for wave in waves if wave["verdict"] not in (None, "promote") and wave["checks"]}
 
 
 def _ends(row: RolloutRow, rows: Sequence[TargetRow]) -> list[dict[str, JsonValue]]:
@@ -98,14 +104,12 @@ def stop_acts(stopped: str | None) -> list[dict[str, JsonValue]]:
     return [_switch("allow-all", "Allow everything again", says, "go", {"on": False})]
 
 
-def target_acts(
-    row: RolloutRow, target: TargetRow, *, quarantined: bool, undo_begun: bool, locked: Incident | None
-) -> list[str]:
-    """Name the acts on one target that its state allows."""
+def target_acts(row: RolloutRow, target: TargetRow, *, quarantined: bool, may_retry: bool) -> list[str]:
+    """Name the acts on one target that its state allows; ``may_retry``: its rollout and wave allow another try."""
     found = []
     if row.state not in FINAL and row.state is not S.UNDOING and _not_begun(target):
         found.append("skip")
-    if row.state in GOES_ON and not undo_begun and locked is None and _retryable(target):
+    if row.state in GOES_ON and may_retry and _retryable(target):
         found.append("retry")
     if quarantined or Outcome.UNKNOWN in (target.outcome, target.undo_outcome):
         found.append("release")
@@ -120,8 +124,7 @@ def _retryable(target: TargetRow) -> bool:
     return target.outcome in RETRYABLE and target.undo_outcome not in RETRYABLE and target.state is TargetState.ENDED
 
 
-def _retry_says(rows: Sequence[TargetRow]) -> str:
-    number = sum(_retryable(item) for item in rows)
+def _retry_says(number: int) -> str:
     return (
         f"{_targets(number)} that failed or did not answer {'is' if number == 1 else 'are'} tried once more from the "
         "step that failed, by a run that is started now; their waves are judged anew."

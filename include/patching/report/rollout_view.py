@@ -15,7 +15,7 @@ from patching.change import Outcome, TargetState
 from patching.ledger.base import RolloutRow, TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.plan.document import Plan, PlannedTarget
-from patching.report.acts import TARGET_ACTS, rollout_acts, target_acts
+from patching.report.acts import TARGET_ACTS, judged_by_checks, rollout_acts, target_acts
 from patching.report.incident_view import incident_line
 from patching.report.rollout_report import change_text
 from patching.report.sentences import headline, next_steps, standing, target_waits, waiting_for
@@ -64,7 +64,7 @@ def rollout_view(
     quarantined = _quarantined(entries)
     waves = wave_views(row, rows, plan, entries)
     lock, undo_begun = locked.sentence if locked else "", _undo_begun(entries)
-    begun = waves_begun(entries)
+    begun, stuck, may_retry = waves_begun(entries), judged_by_checks(waves), not undo_begun and locked is None
     return {
         "schema_version": SCHEMA,
         "as_of": now.isoformat(),
@@ -85,7 +85,7 @@ def rollout_view(
                 **shown,
                 "waits_for": target_waits(row, item, begun, stopped=stopped, locked=lock),
                 "acts": target_acts(
-                    row, item, quarantined=item.target in quarantined, undo_begun=undo_begun, locked=locked
+                    row, item, quarantined=item.target in quarantined, may_retry=may_retry and item.wave not in stuck
                 ),
             }
             for item, shown in zip(rows, _targets(rows, plan, waves, quarantined, now), strict=True)

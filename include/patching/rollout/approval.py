@@ -60,8 +60,7 @@ def approval_request(site: Site, rollout: str, run_id: str) -> ApprovalRequest |
         needed, reason = 0, f"this run is for plan {request.plan_digest[:12]}, but the plan is {plan.digest[:12]}"
     if needed:
         site.ledger.transition(rollout, RolloutState.AWAITING_APPROVAL, reason=reason)
-        people = "person" if needed == 1 else "different people"
-        say_waiting(site, rollout, f"waits for the approval of plan {plan.digest[:12]} by {needed} {people}")
+        say_waiting(site, rollout, _missing(site, plan, needed, ()))
     return ApprovalRequest(
         rollout=rollout,
         needed=needed,
@@ -71,6 +70,17 @@ def approval_request(site: Site, rollout: str, run_id: str) -> ApprovalRequest |
         until=asks_until(plan, site.clock()),
         subject=f"Approve plan {plan.digest[:12]} of {plan.policy.name}: {len(plan.targets)} targets",
         body=plan_markdown(plan),
+    )
+
+
+def _missing(site: Site, plan: Plan, needed: int, counted: Sequence[str]) -> str:
+    """Say in one sentence whose approval is missing, and until when it is asked for."""
+    may = [name for name in site.people(rules(plan).approvers) if name not in counted]
+    people = "person" if needed == 1 else "different people"
+    there = f"; {' and '.join(counted)} did" if counted else ""
+    return (
+        f"waits for the approval of plan {plan.digest[:12]} by {needed} {people} of "
+        f"{', '.join(may) or 'those who may run it'}, until {asks_until(plan, site.clock()):%a %H:%M} UTC{there}"
     )
 
 
@@ -132,7 +142,9 @@ def _conclude(
     site: Site, plan: Plan, state: RolloutState, decision: ApprovalDecision, scheduled: bool
 ) -> ApprovalDecision:
     rollout = plan.rollout
-    say_waiting(site, rollout, "")
+    goes_on_asking = scheduled and not decision.decided
+    left = plan.approval_required - len(decision.people)
+    say_waiting(site, rollout, _missing(site, plan, left, decision.people) if goes_on_asking else "")
     if decision.decided:
         body = {
             "approved": decision.approved,

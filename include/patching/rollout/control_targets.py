@@ -13,6 +13,7 @@ from patching.errors import LedgerError, TransitionRefused
 from patching.ledger.base import Busy, Fence, Lease, Ledger, Quarantine, RolloutRow, TargetRow
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.report.sentences import names
+from patching.rollout import quarantine
 from patching.rollout.answers import VerdictName
 from patching.rollout.by_person import Done, known, move, not_undone, why
 from patching.rollout.gates import reopenings, verdict_of, verdicts
@@ -113,7 +114,7 @@ def release(ledger: Ledger, target: str, actor: str, reason: str) -> Done:
     found = next((item for item in ledger.quarantines(now=ledger.now()) if item.target == target), None)
     if found is None:
         raise TransitionRefused(f"{target} is neither in quarantine nor keeps a place by an unknown end: nothing to do")
-    ledger.append(_released(found, actor, said))
+    quarantine.release(ledger, target, actor, reason, ledger.now())
     return Done(
         row=ledger.rollout(found.rollout), sentence=f"{target} has left quarantine: the next plan may change it again"
     )
@@ -162,11 +163,6 @@ def _free(ledger: Ledger, lease: Lease, actor: str, said: str) -> Done:
         row=ledger.rollout(lease.rollout),
         sentence=f"the place that {name} kept is free; it stays in quarantine until it is released once more",
     )
-
-
-def _released(found: Quarantine, actor: str, said: str) -> NewEntry:
-    key, body = f"released:{found.target}:{found.since.isoformat()}", {"reason": said}
-    return NewEntry(chain=found.rollout, kind=EntryKind.RELEASED, key=key, target=found.target, actor=actor, body=body)
 
 
 def _known_target(ledger: Ledger, rollout: str, target: str) -> TargetRow:
@@ -233,7 +229,7 @@ def _reopening(
     entries = []
     for row in rows:
         if row.target in kept:
-            entries.append(_released(kept[row.target], actor, said))
+            entries.append(quarantine.release_entry(kept[row.target], actor, said))
         number = row.generation + 1
         body = {"generation": number, "reason": f"tried again by {said}", "reopen": True}
         key, kind = f"generation:{row.target}:{number}", EntryKind.GENERATION_RAISED

@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from patching_airflow.site import seconds
 
 PATIENCE = 3600.0
-POLL = 15.0
+POLL = 5.0
 
 
 class PatientOperator(BaseOperator):

@@ -137,6 +137,25 @@ def test_quarantine_is_shown_until_a_person_releases_it(tmp_path: Path) -> None:
     assert seen(story)["targets"][3]["quarantined"] is None
 
 
+def test_what_may_be_done_follows_from_how_it_stands(tmp_path: Path) -> None:
+    """S8: what the ledger would refuse anyway is no button."""
+    ledger, clock = open_story_ledger(tmp_path)
+    story = held(ledger, clock, 12)
+    view = seen(story)
+    assert [act["act"] for act in view["acts"]] == ["promote", "undo", "abort"]
+    by_name = {target["name"]: target["acts"] for target in view["targets"]}
+    assert (by_name["web-01"], by_name["web-08"], by_name["web-09"]) == ([], [], ["skip"])
+    body = {"wave": 2, "verdict": "promote", "reason": "eva", "checks": view["waves"][1]["checks"], "by": "eva"}
+    story.write(EntryKind.VERDICT, "verdict:2:by:1", body, actor="eva")
+    story.state(RolloutState.WAITING, "promoted")
+    view = seen(story)
+    assert [act["act"] for act in view["acts"]] == ["hold", "retry", "abort"]
+    assert next(act["says"] for act in view["acts"] if act["act"] == "retry").startswith("1 target that failed or did")
+    assert {target["name"]: target["acts"] for target in view["targets"]}["web-08"] == ["retry"]
+    story.state(RolloutState.ABORTED, "enough")
+    assert [act["act"] for act in seen(story)["acts"]] == ["undo"]
+
+
 def test_overview_line_has_the_sentence_and_the_counts(tmp_path: Path) -> None:
     ledger, clock = open_story_ledger(tmp_path)
     story = held(ledger, clock, 12)
