@@ -19,7 +19,9 @@ its workers die. For every open rollout that no run and no worker is at work on,
 - refreshes the list of exploited vulnerabilities (every 6 h, where the connection `patching_exploited_list` exists), and
   suggests an emergency where a target has what was added to it;
 - watches completed rollouts for late regressions, for the policy's `rollout.watch`: an alarm opens an incident;
-- triggers a run where an approved rollout is left in an open window, at most one in each window.
+- leaves the hooks of hosts that a dead worker had entered and not changed;
+- triggers a run where an approved rollout is left in an open window, at most one in each window;
+- tells what is due to whom the policies' `notify` names, and writes the heartbeat that `patching heartbeat` reads.
 
 It begins no change. It does not go on with a run that a person marked failed, it triggers no emergency and no policy
 without windows. A quarantine ends by its date.

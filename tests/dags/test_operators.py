@@ -23,6 +23,7 @@ from airflow.sdk.exceptions import (
 from airflow.sdk.execution_time.comms import SkipDownstreamTasks
 
 from patching.ledger.entry import EntryKind
+from patching.report.notice import Notice
 from patching.rollout.states import RolloutState
 from patching_airflow.operators import base
 from patching_dags.policy_files import dags
@@ -30,6 +31,7 @@ from patching_dags.reconcile import build_reconcile
 from unit.rollout.fleet import Fleet
 
 REPORT = "report.report"
+NOTIFY = "  mode: apply\n  notify: [{events: [held, scheduler-silent], connection: hook}]"
 
 
 class TaskInstance:
@@ -298,3 +300,25 @@ def test_reconcile_gives_the_run_that_should_go_on_as_arguments_of_a_trigger(wor
     assert trigger.skip_when_already_exists
     assert dag.get_task("go_on").upstream_task_ids == {"reconcile"}
     assert here.fleet.ledger.entries(here.fleet.rollout, kinds=[EntryKind.TARGET_BEGAN]) == []
+
+
+def test_reconcile_writes_its_heartbeat_and_the_report_tells_what_is_due(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Notice] = []
+    monkeypatch.setattr("patching_airflow.notifying.deliver", told.append)
+    here = world(("required: 2", "required: 0"), ("  mode: apply", NOTIFY))
+    here.begin()
+    asyncio.run(here.fleet.approve())
+    here.run("wave_1.gate")
+    here.fleet.ledger.transition(here.fleet.rollout, RolloutState.HELD, reason="alice: odd")
+    with pytest.raises(AirflowFailException, match="held"):
+        here.run(REPORT)
+    assert [(notice.event, notice.rollout) for notice in told] == [("held", here.fleet.rollout)]
+    reconcile = build_reconcile().get_task("reconcile")
+    reconcile.execute(here.context("reconcile"))
+    (beat,) = [beat for beat in here.fleet.ledger.beats() if beat.name == "patch_reconcile"]
+    here.fleet.clock.advance(hours=1)
+    reconcile.execute(here.context("reconcile"))
+    assert here.fleet.ledger.beats()[-1].beats == beat.beats + 1
+    assert [notice.event for notice in told] == ["held", "scheduler-silent"]
