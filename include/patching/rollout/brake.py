@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from patching.ledger.base import OutcomeCount
 from patching.ledger.entry import EntryKind
 from patching.plan.document import Plan
 from patching.rollout.budgets import Stop, answered_for, spent
@@ -45,11 +46,12 @@ class Brake:
         """
         if self.stopped is not None:
             return True
-        asked = await self._asked()
+        asked = self.asked_to_stop()
+        recorded, groups = await self.record.call(self._look)
+        asked = asked or recorded
         if asked is not None:
             self.stopped = Stop(rule=ASKED, sentence=asked)
             return True
-        groups = await self.record.call(self.ledger.outcomes, self.plan.rollout)
         stop = spent(self.plan.policy.spec.rollout.stop_when, self.wave, groups, await self._promoted_by_people())
         if stop is not None and (stop.accuses or not settling):
             self.stopped = stop
@@ -65,11 +67,15 @@ class Brake:
         """Stop the whole wave for a reason that a job met."""
         self.stopped = self.stopped or Stop(rule=ASKED, sentence=sentence)
 
-    async def _asked(self) -> str | None:
-        reason = self.asked_to_stop() or await self.record.call(self.ledger.stopped)
+    def _look(self) -> tuple[str | None, list[OutcomeCount]]:
+        """Say what stops everything, and how the targets stand; blocking, because one turn in a thread is enough."""
+        return self._recorded(), self.ledger.outcomes(self.plan.rollout)
+
+    def _recorded(self) -> str | None:
+        reason = self.ledger.stopped()
         if reason is not None:
             return reason
-        row = await self.record.call(self.ledger.rollout, self.plan.rollout)
+        row = self.ledger.rollout(self.plan.rollout)
         if row is None or row.state is not RolloutState.RUNNING:
             return f'the rollout is "{row.state.value if row else "gone"}"'
         return None

@@ -147,7 +147,7 @@ class ChangeJob(TargetJob):
         self.unchanged = not await self._has_acted()
         now = await self.probe(session)
         before = await self._before(now)
-        if not await self._has_acted():
+        if self.unchanged:
             drift = self.driver.drift(self.planned.before, now, self.planned.patches)
             if drift is not None:
                 # Nothing is gone on with here, so no worker that slept may begin what it meant to.
