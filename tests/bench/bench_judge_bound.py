@@ -1,8 +1,8 @@
-"""False alarms and power of whole rollouts, peeked at every scrape: python -m bench.bench_judge_bound [rollouts a cell].
+"""False alarms and power of whole rollouts, peeked at every scrape: python -m bench.bench_judge_bound [runs a cell].
 
-The same rollouts are judged by ours, by a z-test at every scrape, and by Kayenta's rule at the end of each wave. Target:
-in every cell without a change the exact upper 95 % limit of our false alarms is at most alpha, and the mean evidence at
-stopping at most 1 (within three standard errors).
+The same rollouts are judged by ours, by a z-test at every scrape, and by Kayenta's rule at the end of each wave.
+Target: in every cell without a change the exact upper 95 % limit of our false alarms is at most alpha, and the mean
+evidence at stopping at most 1 (within three standard errors).
 """
 
 from __future__ import annotations

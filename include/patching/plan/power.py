@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from patching.canary.power import TYPICAL_SPREAD, seen_ratio
+from patching.canary.weights import share_of
 from patching.plan.document import CheckPower, PlannedWave
 from patching.policy import Check
-from patching.quantity import format_duration
+from patching.quantity import format_duration, fraction
 
 CONFIDENCE = 0.95
 SMALL_FLEET = 3
@@ -41,7 +43,11 @@ def plan_power(checks: Sequence[Check], waves: Sequence[PlannedWave]) -> tuple[C
     left = total
     for wave in waves:
         left -= len(wave.targets)
-        said += [_probe(check, wave) if check.prometheus is None else _metric(check, wave, left) for check in checks]
+        shares = [share_of(check, checks, len(waves)) for check in checks]
+        said += [
+            _probe(check, wave) if check.prometheus is None else _metric(check, wave, left, share)
+            for check, share in zip(checks, shares, strict=True)
+        ]
     return tuple(said)
 
 
@@ -68,7 +74,7 @@ def _probe(check: Check, wave: PlannedWave) -> CheckPower:
     return CheckPower(check=check.name, wave=wave.index, comparison="probe", statement=statement)
 
 
-def _metric(check: Check, wave: PlannedWave, controls: int) -> CheckPower:
+def _metric(check: Check, wave: PlannedWave, controls: int, share: float) -> CheckPower:
     chosen = _comparison(check, controls)
     size, span = _targets(len(wave.targets)), f" over {format_duration(wave.soak)}" if wave.soak else ""
     lead = "" if controls else "no control is left: "
@@ -76,6 +82,7 @@ def _metric(check: Check, wave: PlannedWave, controls: int) -> CheckPower:
         statement = f"{size} against {controls} unpatched{span}"
         if controls < FEW_CONTROLS:
             statement += "; so few controls give little power"
+        statement += f"; {_seen(check, wave, controls, share)}"
     elif chosen == "before":
         own = "its" if len(wave.targets) == 1 else "their"
         statement = f"{lead}{size} against {own} own time before{span}; what hits everybody at once looks the same"
@@ -87,6 +94,14 @@ def _metric(check: Check, wave: PlannedWave, controls: int) -> CheckPower:
     if not wave.soak:
         statement += "; without a soak there is hardly a request to judge by"
     return CheckPower(check=check.name, wave=wave.index, comparison=chosen, statement=statement)
+
+
+def _seen(check: Check, wave: PlannedWave, controls: int, share: float) -> str:
+    """Say what the comparison with the control can see at best: more traffic does not change it, more hosts do."""
+    tolerated = fraction(check.compare.max_relative_increase) or 0.0
+    level = check.compare.alpha * share
+    ratio = seen_ratio(len(wave.targets), controls, level, tolerated, TYPICAL_SPREAD)
+    return f"at best {ratio:.1f} × is seen in 4 of 5 rollouts, if hosts vary by {_percent(TYPICAL_SPREAD)}"
 
 
 def _comparison(check: Check, controls: int) -> str:

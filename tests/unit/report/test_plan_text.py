@@ -53,7 +53,7 @@ def test_small_plan_as_it_is_printed() -> None:
         "        ! NO UNDO: available for 30 of 121 components (no source for libc6=2.36-9)\n"
     ) in text
     assert "        ! curl: it is held on the host; run apt-mark unhold curl\n" in text
-    assert "    check errors: 1 target against 1 unpatched over 30m; so few controls give little power\n" in text
+    assert "    check errors: 1 target against 1 unpatched over 30m; so few controls give little power; at best" in text
     assert "  left out\n    db-02  offline: no answer in 30 s\n    web-9  up_to_date: nothing that" in text
     assert text.endswith(
         "\nApproval: 1 person (undo is not available for 1 of 2 targets: somebody has to look)\n"
