@@ -28,6 +28,7 @@ def test_more_metrics_and_waves_see_a_little_less() -> None:
 def test_stated_ratio_is_seen_in_four_of_five_simulated_rollouts() -> None:
     """The statement must not promise more than whole rollouts keep."""
     import numpy as np
+
     from simulated_rollouts import World, rollout
 
     world = World(rho=0.8, sigma=0.2, canaries=3, factor=seen_ratio(3, 9, LEVEL, 0.0, 0.2, errors=2.0 * 3 * 60))
