@@ -144,17 +144,6 @@ def pause(attempts: int) -> timedelta:
     return min(doubled, LONGEST_PAUSE)
 
 
-def undelivered(entries: Sequence[LedgerEntry]) -> list[Notice]:
-    """Give the notices of a chain of which no attempt has ended well."""
-    good = {str(entry.body["id"]) for entry in entries if entry.kind is EntryKind.NOTICE_ENDED and entry.body.get("ok")}
-    last = {}
-    for entry in entries:
-        if entry.kind is EntryKind.NOTICE:
-            item = _notice(entry)
-            last[(item.connection, item.id)] = item
-    return [item for (connection, name), item in last.items() if f"{connection}:{name}" not in good]
-
-
 def _notice(entry: LedgerEntry) -> Notice:
     return Notice.model_validate(entry.body["notice"])
 

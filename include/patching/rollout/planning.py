@@ -12,6 +12,7 @@ from patching.assess.priority import prioritise
 from patching.change import Patch, Refusal
 from patching.drivers.base import PatchDriver
 from patching.errors import PlanError
+from patching.hooks.connections import hooks_unconnected, notify_unconnected
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.limits import PatchLimits
 from patching.plan.document import Exclusion, Plan
@@ -88,6 +89,7 @@ class Planning:
         self.request = Request.model_validate(began[0].body["request"])
         spec = self.policy.spec.driver
         self.driver: PatchDriver = site.driver(spec.name, dict(spec.options))
+        self.unconnected = hooks_unconnected(self.policy, site.connections)
         self.advisories = self._advisories()
         self.rules = self._rules()
         self.ages = Ages(site.ledger, rollout, self.rules.min_age, self.advisories, self.now)
@@ -109,6 +111,8 @@ class Planning:
             self.site.log("no selected target has any of the advisories asked for")
         for name in unmatched(list(self.advisories.values()), self.snapshots.values()):
             self.site.log(f"advisory {name} concerns no package of any target")
+        for sentence in notify_unconnected(self.policy, self.site.connections):
+            self.site.log(sentence)
         row = self.site.ledger.rollout(self.rollout)
         plan = freeze_plan(
             rollout=self.rollout,
@@ -244,7 +248,7 @@ class Planning:
             priority=prioritise(target, own, self.advisories, self.policy.spec.priority.table),
             undo=self.driver.undoable(rehearsed, changing),
             reboot=self.driver.reboots(rehearsed, changing),
-            warnings=(*warnings, *wanted.left),
+            warnings=(*warnings, *wanted.left, *self.unconnected),
             download_bytes=rehearsed.transaction.download_bytes if rehearsed.transaction else 0,
         )
 

@@ -13,6 +13,7 @@ from patching.ledger.entry import EntryKind
 from patching.rollout.control import stop_all
 from patching.rollout.states import RolloutState
 from unit.rollout.fleet import Fleet
+from unit.rollout.test_crash_points import kill_at
 
 HOOKS = [
     {"command": {"name": "drain", "enter": "drain", "leave": "undrain"}},
@@ -182,3 +183,20 @@ async def test_policy_without_hooks_writes_no_hook_entries(tmp_path: Path) -> No
     await fleet.apply(1)
     phases = [entry.body["phase"] for entry in fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.STEPS_RESOLVED])]
     assert "leave" not in phases
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nth", [1, 2, 4])
+@pytest.mark.parametrize("point", POINTS)
+async def test_worker_killed_in_any_hook_or_step_is_gone_on_with_and_everything_runs_once(
+    tmp_path: Path, point: str, nth: int
+) -> None:
+    """The steps are two entering hooks, the change, two leaving hooks; the worker dies by SIGKILL in one of them."""
+    fleet = await begun(tmp_path)
+    fleet.site = replace(fleet.site, lease_ttl=0.3)
+    assert kill_at(fleet, point, nth, "apply:1") == -9
+    fleet.clock.advance(seconds=60)
+    await fleet.apply(1)
+    assert fleet.outcomes() == {"web-01": "applied"}
+    assert hooks_of(fleet) == WHOLE
+    assert not fleet.twice()
