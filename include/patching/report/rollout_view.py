@@ -20,8 +20,8 @@ from patching.report.incident_view import incident_line
 from patching.report.rollout_report import change_text
 from patching.report.sentences import headline, next_steps, standing, target_waits, waiting_for
 from patching.report.wave_view import wave_views
-from patching.rollout.late import late_view, left_out
 from patching.rollout.incidents import Incident
+from patching.rollout.late import late_view, left_out
 from patching.rollout.states import FINAL, RolloutState
 from patching.value import JsonValue
 
@@ -92,7 +92,7 @@ def rollout_view(
         ],
         "plots": _plots(entries, measured or {}),
         "exclusions": [item.model_dump(mode="json") for item in left_out(plan, entries)],
-        "late": late_view(plan, rows, entries),
+        "late": late_view(plan, rows, entries, over=row.state in FINAL),
         "events": _events(entries),
     }
 

@@ -62,10 +62,12 @@ def note_joined(site: Site, plan: Plan, names: Sequence[str]) -> None:
     )
 
 
-def late_hosts(plan: Plan | None, rows: Sequence[TargetRow], entries: Sequence[LedgerEntry]) -> list[Late]:
+def late_hosts(
+    plan: Plan | None, rows: Sequence[TargetRow], entries: Sequence[LedgerEntry], *, over: bool = False
+) -> list[Late]:
     """Say who waits for the next plan: who joined late, who could not be planned, who stayed offline in the last wave.
 
-    ``entries`` are those of the rollout; other kinds than ``joined_late`` are ignored.
+    ``entries`` are those of the rollout; other kinds than ``joined_late`` are ignored. ``over``: no wave comes.
     """
     if plan is None:
         return []
@@ -75,7 +77,7 @@ def late_hosts(plan: Plan | None, rows: Sequence[TargetRow], entries: Sequence[L
     found |= {item.target: f"{PASSING[item.code]}: {WAITS}" for item in plan.exclusions if item.code in PASSING}
     for row in rows:
         if row.outcome is Outcome.OFFLINE:
-            last = row.wave >= max(wave.index for wave in plan.waves)
+            last = over or row.wave >= max(wave.index for wave in plan.waves)
             found[row.target] = f"is offline: {WAITS}" if last else "is offline: tried again with the next wave"
     return [Late(target=name, sentence=f"{name} {said}") for name, said in sorted(found.items())]
 
@@ -90,9 +92,11 @@ def left_out(plan: Plan | None, entries: Sequence[LedgerEntry]) -> tuple[Exclusi
     return (*plan.exclusions, *new) if plan is not None else new
 
 
-def late_view(plan: Plan | None, rows: Sequence[TargetRow], entries: Sequence[LedgerEntry]) -> list[JsonValue]:
+def late_view(
+    plan: Plan | None, rows: Sequence[TargetRow], entries: Sequence[LedgerEntry], *, over: bool = False
+) -> list[JsonValue]:
     """Give the late hosts as the page's document has them."""
-    return [item.model_dump(mode="json") for item in late_hosts(plan, rows, entries)]
+    return [item.model_dump(mode="json") for item in late_hosts(plan, rows, entries, over=over)]
 
 
 def reopened(rollout: str, rows: Mapping[str, TargetRow], wave: int, *, resumed: bool) -> list[NewEntry]:

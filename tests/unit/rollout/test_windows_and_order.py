@@ -14,6 +14,7 @@ from patching.report.rollout_report import make_report
 from patching.report.rollout_view import rollout_view
 from patching.report.status_text import rollout_text
 from patching.rollout.answers import GateState
+from patching.rollout.late import late_hosts
 from unit.rollout.fleet import Fleet
 
 NIGHTLY = {"rrule": "FREQ=DAILY", "start": "12:00", "duration": "1h"}
@@ -212,6 +213,8 @@ async def test_host_that_was_offline_in_its_wave_is_caught_up_with_the_next_one(
     assert fleet.outcomes()[late] == "offline"
     assert late_sentences(fleet) == [f"{late} is offline: tried again with the next wave"]
     fleet.hosts.change(late, offline=False)
+    over = late_hosts(fleet.frozen, fleet.ledger.targets(fleet.rollout), [], over=True)
+    assert [item.sentence for item in over] == [f"{late} is offline: waits for the next plan"]
     await fleet.wave(2)
     assert fleet.outcomes()[late] == "applied"
     await fleet.wave(3)
