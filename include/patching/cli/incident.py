@@ -1,4 +1,4 @@
-"""``patching incident list|show|release``: undos that failed, what was gathered, and the release of their lock."""
+"""``patching incident list|show|release``: what locks a policy, what was gathered, and the release of its lock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from patching.cli.status import reading
 from patching.report.incident_view import incident_text, incidents_text
 
 app = typer.Typer(
-    help="Undos that failed: each locks its policy until a person releases it.",
+    help="Incidents: a failed undo or a late regression locks its policy until a person releases it.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,

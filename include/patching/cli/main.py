@@ -41,7 +41,7 @@ COMMANDS: dict[str, Command] = {
     "skip": Command("patching.cli.control:skip", "Leave a target that has not begun out of a rollout."),
     "retry": Command("patching.cli.control:retry", "Try failed targets once more in the same rollout."),
     "release": Command("patching.cli.control:release", "Release a target from quarantine, or the place it keeps."),
-    "incident": Command("patching.cli.incident:app", "Undos that failed: list, show, release their lock."),
+    "incident": Command("patching.cli.incident:app", "What locks a policy: list, show, release."),
     "undo": Command("patching.cli.control:undo", "Put back what a rollout changed."),
     "stop-all": Command("patching.cli.control:stop_all", "Stop everything before its next step, or allow it again."),
     "report": Command("patching.cli.report:report", "Print the report of a rollout."),

@@ -1,4 +1,4 @@
-"""Incident view: one failed undo as a document and as text, with what was gathered of each target; pure."""
+"""Incident view: one incident as a document and as text, with what was gathered of each target; pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _sentence(found: Incident) -> str:
 def incidents_text(listed: Mapping[str, JsonValue]) -> str:
     """Write the list of incidents, a paragraph each."""
     if not listed["incidents"]:
-        return "no incident: no undo has failed"
+        return "no incident: no policy is locked"
     lines = []
     for item in listed["incidents"]:
         lines.append(
@@ -53,7 +53,7 @@ def incident_text(view: Mapping[str, JsonValue]) -> str:
     for item in view["evidence"]:
         lines += ["", *_evidence(item)]
     if found["locks"]:
-        lines += ["", f"Once repaired: patching incident release {printable(found['id'])} --reason WHY"]
+        lines += ["", f"Once you answer for it: patching incident release {printable(found['id'])} --reason WHY"]
     return "\n".join(lines)
 
 

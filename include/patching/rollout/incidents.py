@@ -1,4 +1,6 @@
-"""Incidents: an undo that failed locks its policy until a named person releases it; read from the control chain.
+"""Incidents: what locks a policy until a named person releases it; read from the control chain.
+
+An undo that failed opens one (F10), and so does a late regression (F5).
 
 ``incident_opened`` has id, rollout, policy, cause, targets and runbook; ``incident_evidence`` one target's evidence
 (digest of a document); ``incident_released`` who and why. ``rollout.undo_failure`` writes the first two.
@@ -21,7 +23,7 @@ KINDS = (EntryKind.INCIDENT_OPENED, EntryKind.INCIDENT_EVIDENCE, EntryKind.INCID
 
 
 class Incident(Value):
-    """One failed undo and what it stops; ``evidence`` maps each target to the digest of what was gathered of it."""
+    """What went wrong and what it stops; ``evidence`` maps each target to the digest of what was gathered of it."""
 
     id: str
     rollout: str
