@@ -102,7 +102,7 @@ class _Crash:
             case "clock-back":
                 self.clocks.engine -= JUMP
             case "leases-expire":
-                self.clocks.ledger += 10.0
+                self.clocks.ledger += 2.0
             case "kill-later" | "ledger-gone" | "ledger-locked":
                 pass
             case _:

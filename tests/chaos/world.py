@@ -33,6 +33,7 @@ from patching.rollout.wave import apply_wave
 
 DAG = "patch__chaos"
 LEASE_TTL = 0.6
+LONGEST_SOAK = 3.0
 ZONES = ("az-a", "az-b", "az-c")
 POLICY: dict[str, Any] = {
     "apiVersion": "patching/v1alpha1",
@@ -45,6 +46,7 @@ POLICY: dict[str, Any] = {
         "patches": {"securityOrigins": ["Lab-Security:*"]},
         "approval": {"required": 0},
         "reboot": {"timeout": "20s"},
+        "onFailure": {"retry": {"times": 2, "wait": "100ms", "longest": "1s"}},
     },
 }
 WAVES = [{"canary": {"count": 1}, "soak": "0s"}, {"size": "100%", "soak": "0s"}]
@@ -199,9 +201,9 @@ async def carry_out(world: World, site: Site, run: str) -> str:
 
 
 async def _judged(site: Site, rollout: str, wave: int, run: str) -> None:
-    """Come back until there is an answer; a clock that jumped back makes a wave soak longer than a run lasts."""
-    for _ in range(3):
+    """Come back until there is an answer; an engine's clock that jumped back makes a wave soak longer than it lives."""
+    for _ in range(round(LONGEST_SOAK / 0.1)):
         answer = await judge(site, rollout, wave, run)
         if answer.verdict is not None or answer.again_at is None:
             return
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import datetime, timedelta
 
 from patching.change import Outcome
-from patching.errors import InventoryError, LedgerConflict, PlanError
-from patching.ledger.base import Busy, Claim, RolloutRow
+from patching.errors import FenceLost, InventoryError, LedgerConflict, PlanError
+from patching.ledger.base import Busy, Claim, Fence, RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.limits import load_limits
 from patching.plan.document import Plan
@@ -75,14 +76,23 @@ async def _claim(site: Site, policy: Policy, request: Request, targets: list[Tar
         if isinstance(lease, Busy):
             await asyncio.sleep(CLAIM_PAUSE)
             continue
+        fence = Fence(lease=lease.id, epoch=lease.epoch)
         try:
-            return _claim_once(site, policy, request, targets)
+            return _claimed(site, policy, request, targets, fence)
+        except FenceLost as error:
+            # It slept for too long: whoever took over has decided, so it looks again.
+            site.log(f"policy {policy.name}: {error}")
         finally:
-            site.ledger.release(lease)
+            with contextlib.suppress(FenceLost):
+                site.ledger.release(lease)
     raise LedgerConflict(f"policy {policy.name}: other runs are being set up all the time; trigger this one again")
 
 
-def _claim_once(site: Site, policy: Policy, request: Request, inventory: list[Target]) -> Discovered:
+def _claimed(site: Site, policy: Policy, request: Request, inventory: list[Target], fence: Fence) -> Discovered:
+    """Decide under the claim; every entry that opens or joins a rollout is conditional on it."""
+    mine = rollout_of_run(site, request.dag_id, request.run_id)
+    if mine is not None:
+        return Discovered(rollout=mine, adopted=True, sentence="this run goes on where it was interrupted")
     rows = [
         row for row in site.ledger.rollouts(policy=policy.name, open_only=True) if row.emergency == request.emergency
     ]
@@ -93,7 +103,7 @@ def _claim_once(site: Site, policy: Policy, request: Request, inventory: list[Ta
         if row.run is not None and row.run != run_key(request.dag_id, request.run_id) and site.run_active(row.run):
             return _behind(site, policy, row, request)
     if not rows:
-        return _open(site, policy, request, "a new plan is made")
+        return _open(site, policy, request, "a new plan is made", fence)
     row, plan = rows[0], frozen_plan(site, rows[0].id)
     targets = site.ledger.targets(row.id)
     begun = any(item.began_at is not None for item in targets)
@@ -105,11 +115,11 @@ def _claim_once(site: Site, policy: Policy, request: Request, inventory: list[Ta
     if choice.adopt:
         said = f"goes on with rollout {row.id} ({carried_over(applied, left)}): {choice.reason}"
         said += "".join(f"; {more}" for more in (news.sentence, _joined(site, policy, plan, inventory)) if more)
-        _begin_run(site, row.id, request)
+        _begin_run(site, row.id, request, fence)
         return Discovered(rollout=row.id, adopted=True, sentence=said)
     said = f"rollout {row.id} is superseded ({carried_over(applied, left)}): {choice.reason}"
     site.ledger.transition(row.id, RolloutState.SUPERSEDED, reason=said, actor=request.requested_by)
-    return _open(site, policy, request, f"{said}; a new plan is made")
+    return _open(site, policy, request, f"{said}; a new plan is made", fence)
 
 
 def _joined(site: Site, policy: Policy, plan: Plan | None, inventory: list[Target]) -> str:
@@ -151,7 +161,7 @@ def _behind(site: Site, policy: Policy, row: RolloutRow, request: Request) -> Di
     return Discovered(rollout=row.id, adopted=False, yields_to=row.run, sentence=said)
 
 
-def _open(site: Site, policy: Policy, request: Request, why: str) -> Discovered:
+def _open(site: Site, policy: Policy, request: Request, why: str, fence: Fence) -> Discovered:
     earlier = len(site.ledger.rollouts(policy=policy.name, limit=1_000_000))
     name = f"{policy.name}-{site.clock():%Y%m%d-%H%M%S}-{earlier + 1}"
     key = f"open:{policy.name}:{earlier + 1}"
@@ -161,40 +171,38 @@ def _open(site: Site, policy: Policy, request: Request, why: str) -> Discovered:
     opening = NewEntry(chain=CONTROL, kind=EntryKind.RUN_BEGAN, key=key, body={"rollout": name})
     document = site.ledger.store_document("policy", policy.model_dump(mode="json"))
     opened = {"policy": policy.name, "emergency": request.emergency, "requested_by": request.requested_by}
-    site.ledger.append(opening)
+    site.ledger.append(opening, fence)
     site.ledger.append_all(
         [
             NewEntry(chain=name, kind=EntryKind.ROLLOUT_OPENED, key="opened", body=opened),
             NewEntry(
                 chain=name, kind=EntryKind.POLICY_FROZEN, key="policy", body={"policy": document, "is": digest(policy)}
             ),
-        ]
+        ],
+        fence,
     )
-    _begin_run(site, name, request)
+    _begin_run(site, name, request, fence)
     return Discovered(rollout=name, adopted=False, sentence=f"rollout {name}: {why}")
 
 
-def _begin_run(site: Site, rollout: str, request: Request) -> None:
+def _begin_run(site: Site, rollout: str, request: Request, fence: Fence) -> None:
     asked = request.model_dump(mode="json")
     run = run_key(request.dag_id, request.run_id)
-    site.ledger.append(
-        NewEntry(
-            chain=CONTROL,
-            kind=EntryKind.RUN_BEGAN,
-            key=f"run:{request.dag_id}:{request.run_id}",
-            body={"rollout": rollout, "request": asked},
-            actor=request.requested_by,
-        )
+    of_run = NewEntry(
+        chain=CONTROL,
+        kind=EntryKind.RUN_BEGAN,
+        key=f"run:{request.dag_id}:{request.run_id}",
+        body={"rollout": rollout, "request": asked},
+        actor=request.requested_by,
     )
-    site.ledger.append(
-        NewEntry(
-            chain=rollout,
-            kind=EntryKind.RUN_BEGAN,
-            key=f"run-began:{request.run_id}",
-            body={"run": run, "mode": request.mode, "request": asked},
-            actor=request.requested_by,
-        )
+    of_rollout = NewEntry(
+        chain=rollout,
+        kind=EntryKind.RUN_BEGAN,
+        key=f"run-began:{request.run_id}",
+        body={"run": run, "mode": request.mode, "request": asked},
+        actor=request.requested_by,
     )
+    site.ledger.append_all([of_run, of_rollout], fence)
 
 
 async def _look(site: Site, policy: Policy, request: Request, answer: Discovered, targets: list[Target]) -> Discovered:

@@ -45,6 +45,11 @@ def next_try(rules: Retry, result: JobResult, earlier: int, now: datetime) -> Tr
     )
 
 
+def bounded(due: datetime, rules: Retry, now: datetime) -> datetime:
+    """Give when a try is due by this clock: after the longest pause at most, however wrong its writer's clock was."""
+    return min(due, now + timedelta(seconds=max(rules.wait, rules.longest)))
+
+
 def retry_body(later: TryLater) -> dict[str, JsonValue]:
     """Give what the ledger's ``generation_raised`` entry says of a retry, beside generation and reason."""
     return {"try": later.number, "not_before": later.not_before.isoformat()}

@@ -20,7 +20,7 @@ from patching.rollout.gates import leave_for_next_window, verdict_of
 from patching.rollout.late import caught_up
 from patching.rollout.quarantine import left_in_quarantine
 from patching.rollout.record import Record, free_ended, frozen_plan
-from patching.rollout.retries import TryLater, not_before
+from patching.rollout.retries import TryLater, bounded, not_before
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.steps import StoppedHere
@@ -169,6 +169,7 @@ class ShardRun:
         due = not_before(entries)
         if due is None or self.site.clock() >= due:
             return False
+        due = bounded(due, self.plan.policy.spec.on_failure.retry, self.site.clock())
         self.room.release()
         await self._say_freed()
         try:

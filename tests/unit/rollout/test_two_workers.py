@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import pytest
 
 from patching.errors import LedgerConflict
 from patching.ledger.entry import EntryKind, NewEntry
+from patching.policy import Retry
 from patching.rollout import control
 from patching.rollout.closing import close_run
 from patching.rollout.judging import judge
 from patching.rollout.planning import make_plan
 from patching.rollout.record import first_written
-from unit.rollout.fleet import Fleet
+from patching.rollout.retries import bounded
+from unit.rollout.fleet import START, Fleet
 
 
 class Died(Exception):
@@ -130,3 +134,34 @@ async def test_mid_change_target_that_is_dark_when_it_is_to_be_undone_keeps_its_
     control.undo(fleet.ledger, fleet.rollout, "anna", "it must go back")
     await fleet.undo(None)
     assert begun <= {lease.target for lease in fleet.ledger.leases()}
+
+
+async def test_worker_that_slept_while_it_opened_a_rollout_joins_the_one_that_was_opened_meanwhile(
+    tmp_path: Path,
+) -> None:
+    """Its claim ran out and another worker decided: two open rollouts of one policy there must never be."""
+    fleet = Fleet(tmp_path, hosts=3)
+    other = fleet.as_worker("worker-2")
+    other.request = fleet.request.model_copy(update={"run_id": "run-2"})
+    real, slept = fleet.ledger.store_document, []
+
+    def sleeps_once(kind: str, document: Any) -> str:
+        if kind == "policy" and not slept:
+            slept.append(kind)
+            fleet.clock.advance(seconds=60)
+            with ThreadPoolExecutor(1) as beside:
+                beside.submit(lambda: asyncio.run(other.discover())).result()
+        return real(kind, document)
+
+    fleet.ledger.store_document = sleeps_once  # type: ignore[method-assign]
+    await fleet.discover()
+    assert slept
+    assert other.rollout == fleet.rollout
+    assert [row.id for row in fleet.ledger.rollouts(open_only=True)] == [fleet.rollout]
+
+
+def test_next_try_is_never_later_than_the_longest_pause_though_its_writer_had_a_wrong_clock() -> None:
+    rules = Retry()
+    wrong, soon = START + timedelta(hours=1), START + timedelta(seconds=20)
+    assert bounded(wrong, rules, START) == START + timedelta(seconds=rules.longest)
+    assert bounded(soon, rules, START) == soon
