@@ -27,13 +27,17 @@ class PostgresServer:
     """One server; databases are made one by one, so that every test has its own.
 
     Its socket is in a folder that only its owner enters; on loopback (with ``port``) it asks for a password.
+    Only a ``durable`` one waits for the disk.
     """
 
-    def __init__(self, folder: Path, binary: Path, owner: str = "patching", port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, binary: Path, owner: str = "patching", port: int | None = None, *, durable: bool = False
+    ) -> None:
         self.folder = folder
         self.binary = binary
         self.owner = owner
         self.port = port
+        self.fsync = "on" if durable else "off"
         self._made = 0
 
     def initialise(self) -> None:
@@ -42,7 +46,7 @@ class PostgresServer:
 
     def start(self) -> None:
         listen = f"-c listen_addresses=127.0.0.1 -c port={self.port}" if self.port else "-c listen_addresses=''"
-        options = f"{listen} -k {self.folder} -c fsync=off -c max_connections=100"
+        options = f"{listen} -k {self.folder} -c fsync={self.fsync} -c max_connections=100"
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-w", "-o", options, "start")
 
     def stop(self, mode: str = "immediate") -> None:
@@ -97,7 +101,9 @@ def _unprivileged() -> pwd.struct_passwd:
 
 
 @contextmanager
-def postgres_server(owner: str = "patching", port: int | None = None) -> Iterator[PostgresServer]:
+def postgres_server(
+    owner: str = "patching", port: int | None = None, *, durable: bool = False
+) -> Iterator[PostgresServer]:
     """Run a server; skips with the reason where there is none, fails under CI."""
     binary = binaries()
     if binary is None:
@@ -106,7 +112,7 @@ def postgres_server(owner: str = "patching", port: int | None = None) -> Iterato
     if os.geteuid() == 0:
         user = _unprivileged()
         os.chown(folder, user.pw_uid, user.pw_gid)
-    server = PostgresServer(folder, binary, owner, port)
+    server = PostgresServer(folder, binary, owner, port, durable=durable)
     try:
         server.initialise()
         server.start()

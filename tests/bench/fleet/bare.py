@@ -38,9 +38,8 @@ async def one(host: dict[str, Any], place: dict[str, Any], room: asyncio.Semapho
             await connection.run(command, input=framed(program), check=True)
 
 
-async def main() -> None:
+async def main(place: dict[str, Any], window: int) -> None:
     """Carry out the fleet."""
-    place, window = json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2])
     room = asyncio.Semaphore(window)
     began = time.perf_counter()
     await asyncio.gather(*(one(host, place, room) for host in place["hosts"]))
@@ -48,4 +47,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""The engine put together over the fleet: a real ledger file, real SSH, a driver whose upgrade takes the host's time."""
+"""The engine put together over the fleet: a real ledger file, real SSH, an upgrade that takes the host's time."""
 
 from __future__ import annotations
 

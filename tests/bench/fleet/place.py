@@ -1,4 +1,4 @@
-"""One fleet on disk and running: keys, addresses on 127.0.0.0/8, an inventory for each contender, the server process."""
+"""One fleet on disk and running: keys, addresses on 127.0.0.0/8, the server process."""
 
 from __future__ import annotations
 

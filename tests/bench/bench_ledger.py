@@ -1,0 +1,182 @@
+"""Appends a second to the ledger against bare inserts of the same rows with the same durability, SQLite and PostgreSQL.
+
+An append is one call that is on disk when it returns: fence, idempotence, hash chain, projection and all. A bare insert
+is one ``INSERT`` of the same row into a copy of the same table and one ``COMMIT``, by the database's own driver, with
+the same synchronous settings. One process, then eight at once; the sides take turns and the median of five counts.
+Group commit (50 callers in one process, as in a wave) is printed beside them.
+Target: at least half as many appends as bare inserts, in each of the four cases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from patching.ledger import schema
+from patching.ledger.base import Busy, Fence
+from patching.ledger.entry import EntryKind, NewEntry
+from patching.ledger.store import open_ledger
+from patching.ledger.writer import LedgerWriter
+from servers.postgres import postgres_server
+
+TURNS, PROCESSES = 5, (1, 8)
+APPENDS = {1: 160, 8: 30}
+CALLERS = 50
+LEAST = 0.5
+COLUMNS = [column.name for column in schema.entry.columns]
+
+_STATE: dict[str, Any] = {}
+
+
+def entry(chain: str, turn: str, number: int) -> NewEntry:
+    """Make what a step's end writes: about 1 KB."""
+    body = {"step": "upgrade", "ok": True, "exit_code": 0, "stdout": "x" * 600, "stderr": "", "detail": ""}
+    key = f"outcome:{turn}:{number}"
+    return NewEntry(chain=chain, kind=EntryKind.STEP_OUTCOME, key=key, target=f"host-{number}", step=key, body=body)
+
+
+def _begin(url: str, count: int, barrier: Any, numbers: Any) -> None:
+    """Set a worker up: its ledger, its lease, its bare connection."""
+    with numbers.get_lock():
+        numbers.value += 1
+        name = f"worker-{numbers.value}"
+    ledger = open_ledger(url)
+    held = ledger.acquire(name, name, "all", [], ttl=3600)
+    if isinstance(held, Busy):
+        raise SystemExit(held.sentence)
+    fence = Fence(lease=held.id, epoch=held.epoch)
+    _STATE.update(ledger=ledger, name=name, fence=fence, barrier=barrier, count=count)
+    _STATE.update(url=url, bare=_bare(url))
+
+
+def _bare(url: str) -> Callable[[tuple[Any, ...]], None]:
+    """Open a plain connection and give what inserts one row durably."""
+    parsed = sa.make_url(url)
+    names = ", ".join(f'"{name}"' for name in COLUMNS)
+    if parsed.get_backend_name() == "sqlite":
+        file = sqlite3.connect(str(parsed.database), timeout=60, isolation_level=None)
+        file.execute("PRAGMA synchronous = FULL")
+        insert = f"INSERT INTO bare ({names}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - our own names
+
+        def into_file(row: tuple[Any, ...]) -> None:
+            file.execute("BEGIN IMMEDIATE")
+            file.execute(insert, row)
+            file.execute("COMMIT")
+
+        return into_file
+    server = psycopg.connect(sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False))
+    order = f"INSERT INTO bare ({names}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608 - our own names
+
+    def into_server(row: tuple[Any, ...]) -> None:
+        server.execute(order, row)
+        server.commit()
+
+    return into_server
+
+
+def _append(turn: str) -> tuple[float, float]:
+    """Append in one worker; gives when it began and ended."""
+    ledger, count = _STATE["ledger"], _STATE["count"]
+    made = [entry(_STATE["name"], turn, number) for number in range(count)]
+    _STATE["barrier"].wait()
+    began = time.perf_counter()
+    for item in made:
+        ledger.append(item, _STATE["fence"])
+    return began, time.perf_counter()
+
+
+def _insert(turn: str) -> tuple[float, float]:
+    """Insert the rows that the ledger wrote in the turn before, under another chain."""
+    name, count = _STATE["name"], _STATE["count"]
+    query = sa.select(schema.entry).where(schema.entry.c.chain == name).order_by(schema.entry.c.seq.desc()).limit(count)
+    with sa.create_engine(_STATE["url"]).connect() as connection:
+        rows = [tuple(row) for row in connection.execute(query)]
+    place = COLUMNS.index("chain")
+    rows = [(*row[:place], f"bare-{turn}-{name}", *row[place + 1 :]) for row in rows]
+    _STATE["barrier"].wait()
+    began = time.perf_counter()
+    for row in rows:
+        _STATE["bare"](row)
+    return began, time.perf_counter()
+
+
+def rates(url: str, processes: int) -> tuple[float, float]:
+    """Give the medians of appends and of bare inserts a second, all processes together."""
+    copy = schema.entry.to_metadata(sa.MetaData(), name="bare")
+    for part in [*copy.indexes, *copy.constraints]:
+        # PostgreSQL's names of indexes and unique constraints are the database's, not the table's.
+        part.name = f"{part.name}_bare" if part.name else None
+    engine = sa.create_engine(url)
+    open_ledger(url).close()
+    copy.drop(engine, checkfirst=True)
+    copy.create(engine)
+    engine.dispose()
+    spawn = multiprocessing.get_context("spawn")
+    barrier, numbers, count = spawn.Barrier(processes), spawn.Value("i", processes * 100), APPENDS[processes]
+    found: dict[str, list[float]] = {"ours": [], "bare": []}
+    with spawn.Pool(processes, _begin, (url, count, barrier, numbers)) as pool:
+        for turn in range(TURNS):
+            for name, side in (("ours", _append), ("bare", _insert)):
+                times = pool.map(side, [f"{processes}-{turn}"] * processes, chunksize=1)
+                spent = max(end for _, end in times) - min(began for began, _ in times)
+                found[name].append(processes * count / spent)
+    return statistics.median(found["ours"]), statistics.median(found["bare"])
+
+
+def grouped(url: str) -> float:
+    """Give the appends a second of one process with as many callers at once as a wave has."""
+    ledger = open_ledger(url)
+
+    async def run() -> float:
+        writer = LedgerWriter(ledger)
+
+        async def caller(number: int) -> None:
+            for step in range(10):
+                await writer.append(entry(f"grouped-{number}", str(step), number))
+
+        began = time.perf_counter()
+        await asyncio.gather(*(caller(number) for number in range(CALLERS)))
+        spent = time.perf_counter() - began
+        await writer.close()
+        return CALLERS * 10 / spent
+
+    answer = asyncio.run(run())
+    ledger.close()
+    return answer
+
+
+@contextmanager
+def databases() -> Iterator[dict[str, str]]:
+    """Give the URLs of a SQLite file on this disk and of a PostgreSQL server that syncs to it."""
+    with tempfile.TemporaryDirectory() as folder, postgres_server(durable=True) as server:
+        yield {"SQLite": f"sqlite:///{Path(folder)}/ledger.db", "PostgreSQL": server.fresh()}
+
+
+def main() -> int:
+    """Print rates and ratios; exit code 1 when a target is missed."""
+    met = True
+    with databases() as urls:
+        for name, url in urls.items():
+            for processes in PROCESSES:
+                ours, bare = rates(url, processes)
+                met = met and ours / bare >= LEAST
+                said, rate = f"{name}, {processes} at once", f"{ours:.0f} appends/s, {bare:.0f} bare inserts/s"
+                print(f"{said}: {rate}, ratio {ours / bare:.2f} (at least {LEAST})", flush=True)
+            print(f"{name}, group commit, {CALLERS} callers in one process: {grouped(url):.0f} appends/s")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
