@@ -24,11 +24,13 @@ from patching.value import JsonValue
 SIDES = ("canary", "control", "before", "control_before")
 
 
-def judge_metric(check: Check, measured: Measurements | LevelMeasurements, share: float) -> CheckVerdict:
-    """Judge a check of counters or of a gauge at the end of the soak; ``share`` is its part w of the bound."""
+def judge_metric(
+    check: Check, measured: Measurements | LevelMeasurements, share: float, *, last: bool = True
+) -> CheckVerdict:
+    """Judge a check of counters or of a gauge; ``share`` is its part w of the bound, ``last`` the end of the soak."""
     if isinstance(measured, Measurements):
         return judge_counts(check, measured, share)
-    return judge_levels(check, measured, share)
+    return judge_levels(check, measured, share, last=last)
 
 
 def as_json(measured: Measurements | LevelMeasurements) -> dict[str, JsonValue]:

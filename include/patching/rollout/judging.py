@@ -22,8 +22,9 @@ from patching.rollout.answers import JudgeAnswer, VerdictName
 from patching.rollout.budgets import Stop, answered_for, spent
 from patching.rollout.error_budget import record_budgets
 from patching.rollout.gates import closed_by_time, reopenings, verdict_of
+from patching.rollout.guard import early_alarm, next_look
 from patching.rollout.losses import loss_stop, lost_targets
-from patching.rollout.measuring import measure
+from patching.rollout.measuring import Measured, measure
 from patching.rollout.record import first_written, frozen_plan, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
@@ -62,9 +63,10 @@ async def judge(site: Site, rollout: str, wave: int, run_id: str) -> JudgeAnswer
     if open_rows(rows, wave):
         return _unfinished(site, plan, wave, rows, run_id)
     until = _soaks_until(plan, wave, rows)
+    control = list(started.body.get("control", []))
     if until is not None and site.clock() < until:
-        return _soaking(site, plan, wave, until)
-    return await _decide(site, plan, wave, rows, list(started.body.get("control", [])))
+        return await _soaking(site, plan, wave, rows, control, until)
+    return await _decide(site, plan, wave, rows, control)
 
 
 def _stop(site: Site, plan: Plan, wave: int, run_id: str) -> Stop | None:
@@ -124,11 +126,25 @@ def _soaks_until(plan: Plan, wave: int, rows: Sequence[TargetRow]) -> datetime |
     return max(ends) + timedelta(seconds=found.soak)
 
 
-def _soaking(site: Site, plan: Plan, wave: int, until: datetime) -> JudgeAnswer:
+async def _soaking(
+    site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], control: list[str], until: datetime
+) -> JudgeAnswer:
+    """Let the wave soak, unless the guard finds an alarm: then conclude at once."""
+    found = plan.wave(wave)
+    soak = found.soak if found is not None else 0.0
+    applied = [row for row in rows if row.outcome is Outcome.APPLIED]
+    looks = plan.looks + reopenings(site.ledger, plan.rollout, wave)
+    alarm = await early_alarm(site, plan, soak, applied, _untouched(site, plan, control), looks)
+    if alarm is not None:
+        verdict, evidence = alarm
+        for name, measured in evidence.items():
+            _keep(site, plan, wave, name, measured)
+        return _conclude(site, plan, wave, _restrained(plan, verdict), verdict.checks)
     left = format_duration((until - site.clock()).total_seconds())
     text = f"wave {wave} soaks until {until:%H:%M:%S} UTC"
     say_waiting(site, plan.rollout, text)
-    return JudgeAnswer(wave=wave, verdict=None, sentence=f"{text} ({left} left)", again_at=until)
+    again = next_look(soak, site.clock(), until)
+    return JudgeAnswer(wave=wave, verdict=None, sentence=f"{text} ({left} left)", again_at=again)
 
 
 async def _decide(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], control: list[str]) -> JudgeAnswer:
@@ -141,12 +157,18 @@ async def _decide(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], 
         if check.prometheus is not None:
             checks.append(await _judge_metric(site, plan, wave, check, applied, _untouched(site, plan, control)))
     verdict = judge_wave(checks, probes, plan.policy.spec.verify, [row.target for row in applied])
-    if verdict.verdict is VerdictName.UNDO and plan.policy.spec.on_failure.undo == "never":
-        reason = f"{verdict.reason}; the policy says onFailure.undo: never, so a person must decide"
-        verdict = verdict.model_copy(update={"verdict": VerdictName.HOLD, "reason": reason})
+    verdict = _restrained(plan, verdict)
     if verdict.verdict is VerdictName.PROMOTE and (said := await _not_afforded(site, plan, wave)) is not None:
         verdict = verdict.model_copy(update={"verdict": VerdictName.HOLD, "reason": f"{said}; {verdict.reason}"})
     return _conclude(site, plan, wave, verdict, checks)
+
+
+def _restrained(plan: Plan, verdict: WaveVerdict) -> WaveVerdict:
+    """Turn an undo into a hold where the policy wants a person to decide."""
+    if verdict.verdict is not VerdictName.UNDO or plan.policy.spec.on_failure.undo != "never":
+        return verdict
+    reason = f"{verdict.reason}; the policy says onFailure.undo: never, so a person must decide"
+    return verdict.model_copy(update={"verdict": VerdictName.HOLD, "reason": reason})
 
 
 async def _not_afforded(site: Site, plan: Plan, wave: int) -> str | None:
@@ -206,13 +228,18 @@ async def _judge_metric(
         measured = await measure(site, plan, check, applied, control)
     except MetricSourceUnavailable as error:
         return CheckVerdict.unavailable(check, str(error))
-    document = site.ledger.store_document("measured", measured.document())
-    body = {"wave": wave, "check": check.name, "data": document}
-    key = f"measured:{wave}:{check.name}{_again(site, plan, wave)}"
-    first_written(site.ledger, NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=key, body=body))
+    _keep(site, plan, wave, check.name, measured)
     # A wave that is judged anew after a retry is one more look, and takes its share of the false alarms.
     looks = plan.looks + reopenings(site.ledger, plan.rollout, wave)
     return judge_metric(check, measured.evidence, share_of(check, plan.policy.spec.verify, looks))
+
+
+def _keep(site: Site, plan: Plan, wave: int, check: str, measured: Measured) -> None:
+    """Write what a check looked at into the ledger, once for each judgement of the wave."""
+    document = site.ledger.store_document("measured", measured.document())
+    body = {"wave": wave, "check": check, "data": document}
+    key = f"measured:{wave}:{check}{_again(site, plan, wave)}"
+    first_written(site.ledger, NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=key, body=body))
 
 
 def _again(site: Site, plan: Plan, wave: int) -> str:

@@ -26,8 +26,11 @@ from patching.value import JsonValue, Value
 
 SERIES_POINTS = 24
 
-MOST_LOOKS = 60
-"""Most looks since the change: enough to say when it went wrong, few enough to keep in the ledger."""
+SOAK_LOOKS = 60
+"""Looks of a soak: enough to say when it went wrong, few enough to keep in the ledger."""
+
+MOST_LOOKS = 240
+SHORTEST_LOOK = 1.0
 
 Matching = dict[str, dict[str, str]]
 
@@ -90,26 +93,41 @@ def inverted(sample: Sample) -> Sample:
 
 @dataclass(frozen=True)
 class Spans:
-    """The time of one wave: changes from ``begun`` to ``settled``, the soak until ``now``, and before from ``lead``.
+    """The time of one wave: changes from ``begun`` to ``settled``, the soak until ``now``, and the time before.
 
-    Looks are as long before as after, so that placebo windows are as long as the first look.
+    A look is a sixtieth of the planned ``soak``, whenever it is asked, and as long before as after: so placebo windows
+    are as long as the first evaluation. ``before`` is in seconds.
     """
 
-    lead: datetime
     begun: datetime
     settled: datetime
     now: datetime
+    soak: float
+    before: float
 
     @property
-    def looks(self) -> int:
-        """Number of looks since the changes: about one a second, at most ``MOST_LOOKS``."""
-        return max(1, min(MOST_LOOKS, int((self.now - self.settled).total_seconds())))
+    def elapsed(self) -> float:
+        """Seconds since the last change."""
+        return max((self.now - self.settled).total_seconds(), 1e-3)
 
     @property
-    def looks_before(self) -> int:
-        """Number of looks of the same length before."""
-        look = max((self.now - self.settled).total_seconds() / self.looks, 1e-3)
-        return max(1, min(4 * MOST_LOOKS, int((self.begun - self.lead).total_seconds() / look)))
+    def look(self) -> float:
+        """Length of a look in seconds."""
+        return max(SHORTEST_LOOK, self.soak / SOAK_LOOKS, self.elapsed / MOST_LOOKS)
+
+    @property
+    def after(self) -> tuple[datetime, datetime, int]:
+        """Start, end and number of the whole looks since the last change."""
+        number = int(self.elapsed / self.look + 1e-9)
+        end = self.settled + timedelta(seconds=number * self.look) if number else self.now
+        return self.settled, end, max(number, 1)
+
+    @property
+    def earlier(self) -> tuple[datetime, datetime, int]:
+        """Start, end and number of the looks before the first change."""
+        number = min(max(int(self.before / self.look + 1e-9), 1), MOST_LOOKS)
+        length = min(self.before, number * self.look)
+        return self.begun - timedelta(seconds=length), self.begun, number
 
 
 async def measure(
@@ -126,11 +144,13 @@ async def measure(
     patched = [row.target for row in applied]
     found = {item.target.name: matchers(item.target, rules.series) for item in plan.targets}
     begun = min(row.began_at for row in applied if row.began_at is not None)
+    wave = plan.wave(applied[0].wave)
     spans = Spans(
-        lead=begun - timedelta(seconds=rules.before),
         begun=begun,
         settled=max(row.ended_at for row in applied if row.ended_at is not None),
         now=site.clock(),
+        soak=wave.soak if wave is not None else 0.0,
+        before=rules.before,
     )
     sides = [{name: found[name] for name in names} for names in (patched, control)]
     # Where a job began: what it did shows in the metrics before it has ended.
@@ -152,8 +172,8 @@ async def _counts(
     wanted = {**sides[0], **sides[1]}
     totals = await source.increases(wanted, failed, asked, spans.settled, spans.now)
     gone = {sample.target for sample in totals if sample.requests is None}
-    after = await source.points(wanted, failed, asked, spans.settled, spans.now, spans.looks)
-    before = await source.points(wanted, failed, asked, spans.lead, spans.begun, spans.looks_before)
+    after = await source.points(wanted, failed, asked, *spans.after)
+    before = await source.points(wanted, failed, asked, *spans.earlier)
     after = [one.model_copy(update={"errors": None, "requests": None}) if one.target in gone else one for one in after]
     if invert:
         after, before = [inverted(one) for one in after], [inverted(one) for one in before]
@@ -165,10 +185,7 @@ async def _levels(source: MetricSource, query: str, sides: Sequence[Matching], s
     """Read a gauge's values look by look."""
     wanted = {**sides[0], **sides[1]}
     found = []
-    for start, end, looks in (
-        (spans.settled, spans.now, spans.looks),
-        (spans.lead, spans.begun, spans.looks_before),
-    ):
+    for start, end, looks in (spans.after, spans.earlier):
         values = await source.values(wanted, query, start, end, looks)
         ends = np.linspace(start.timestamp(), end.timestamp(), looks + 1)[1:]
         found.append(Levels(tuple(values), ends, _table(list(values.values()), looks)))

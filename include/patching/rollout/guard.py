@@ -1,0 +1,63 @@
+"""The guard: a wave that soaks is looked at again and again, and an alarm ends the soak at once.
+
+The evidence is valid at every look, so that looking early costs nothing of the bound. Only alarms count before the
+end of the soak: no early look promotes or holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from patching.canary.kept import judge_metric
+from patching.canary.verdicts import CheckVerdict, WaveVerdict
+from patching.canary.weights import share_of
+from patching.errors import MetricSourceUnavailable
+from patching.ledger.base import TargetRow
+from patching.plan.document import Plan
+from patching.rollout.answers import VerdictName
+from patching.rollout.measuring import Measured, measure
+from patching.rollout.site import Site
+
+SHORTEST_SOAK = 60.0
+"""Soaks shorter than this are judged at their end only."""
+
+LEAST_PAUSE = 30.0
+
+
+def next_look(soak: float, now: datetime, until: datetime) -> datetime:
+    """Say when a soaking wave is looked at next: six times in a soak, at most twice a minute."""
+    if soak < SHORTEST_SOAK:
+        return until
+    return min(until, now + timedelta(seconds=max(LEAST_PAUSE, soak / 6)))
+
+
+async def early_alarm(
+    site: Site, plan: Plan, soak: float, applied: Sequence[TargetRow], control: Sequence[str], looks: int
+) -> tuple[WaveVerdict, dict[str, Measured]] | None:
+    """Look at a soaking wave; an alarm of a critical check gives the verdict and what was measured, else None.
+
+    The first look comes after a third of the soak, as long as the placebo windows. A source that fails says nothing
+    here: the end of the soak decides. ``looks`` is among how many judgements the bound is shared.
+    """
+    settled = max((row.ended_at for row in applied if row.ended_at is not None), default=None)
+    if settled is None or soak < SHORTEST_SOAK or (site.clock() - settled).total_seconds() < soak / 3:
+        return None
+    verdicts: list[CheckVerdict] = []
+    evidence: dict[str, Measured] = {}
+    checks = plan.policy.spec.verify
+    for check in checks:
+        if check.prometheus is None or check.dry_run or not check.critical:
+            continue
+        try:
+            measured = await measure(site, plan, check, applied, control)
+        except MetricSourceUnavailable as error:
+            site.log(f"{check.name}: not looked at while the wave soaks: {error}")
+            continue
+        verdicts.append(judge_metric(check, measured.evidence, share_of(check, checks, looks), last=False))
+        evidence[check.name] = measured
+    alarms = [verdict.reason for verdict in verdicts if verdict.verdict is VerdictName.UNDO]
+    if not alarms:
+        return None
+    reason = f"{'; '.join(alarms)}; found while the wave soaked"
+    return WaveVerdict(verdict=VerdictName.UNDO, reason=reason, checks=tuple(verdicts)), evidence
