@@ -13,7 +13,7 @@ import pytest
 
 from patching.channels.service import ServiceSession
 from patching.hooks.alertmanager import AlertmanagerKind
-from patching.policy import Hook
+from patching.policy_hooks import Hook
 from patching.sources.base import Connection
 from patching.target import Member, Target
 from servers.alertmanager import alertmanager

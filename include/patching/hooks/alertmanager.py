@@ -5,7 +5,7 @@ from __future__ import annotations
 from patching.change import Outcome, Phase, Reply, Step, StepKind
 from patching.hooks.base import step_name
 from patching.placeholders import fill
-from patching.policy import Hook
+from patching.policy_hooks import Hook
 from patching.target import Target
 
 SPARE = 10.0

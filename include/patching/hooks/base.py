@@ -6,7 +6,7 @@ from typing import Protocol
 
 from patching.change import Outcome, Reply, Step
 from patching.errors import PatchingError
-from patching.policy import Hook
+from patching.policy_hooks import Hook
 from patching.target import Target
 
 

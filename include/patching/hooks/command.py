@@ -6,7 +6,7 @@ import shlex
 
 from patching.change import Outcome, Phase, Reply, Step, StepKind
 from patching.hooks.base import step_name
-from patching.policy import CommandHook, Hook
+from patching.policy_hooks import CommandHook, Hook
 from patching.target import Target
 
 

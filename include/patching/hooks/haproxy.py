@@ -16,7 +16,7 @@ from patching.change import Outcome, Phase, Reply, Step, StepKind
 from patching.diagnostics import did_you_mean
 from patching.hooks.base import HookImpossible, step_name
 from patching.placeholders import fill
-from patching.policy import Hook
+from patching.policy_hooks import Hook
 from patching.target import Target
 from patching.value import Value
 

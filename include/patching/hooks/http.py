@@ -7,7 +7,7 @@ from urllib.parse import quote
 from patching.change import Outcome, Phase, Reply, Step, StepKind
 from patching.hooks.base import step_name
 from patching.placeholders import fill
-from patching.policy import Hook, HttpCall
+from patching.policy_hooks import Hook, HttpCall
 from patching.target import Target
 from patching.value import JsonValue
 

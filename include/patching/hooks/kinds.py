@@ -14,7 +14,7 @@ from patching.hooks.command import CommandKind
 from patching.hooks.haproxy import HaproxyKind
 from patching.hooks.http import HttpKind
 from patching.ledger.entry import EntryKind, LedgerEntry
-from patching.policy import Hook
+from patching.policy_hooks import Hook
 
 NEVER_BEGAN = frozenset({Attach.ABSENT.value, Attach.FORBIDDEN.value})
 

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from patching.policy import Hook, HttpCall, Spec
+from patching.policy import Spec
+from patching.policy_hooks import Hook, HttpCall
 from patching.policy_rules.finding import Wrong
 
 KINDS = ("command", "http", "drain", "silence")

@@ -13,7 +13,7 @@ from patching.channels.base import Session
 from patching.hooks.base import HookImpossible, step_name
 from patching.hooks.kinds import Entered, kind_of, standing
 from patching.ledger.entry import EntryKind, LedgerEntry
-from patching.policy import Hook
+from patching.policy_hooks import Hook
 from patching.rollout.steps import StepEnd, recorded_ends
 from patching.rollout.target_job import JobFailed, TargetJob
 

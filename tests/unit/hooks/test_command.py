@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from patching.change import Outcome, Phase, Step
 from patching.hooks.command import CommandKind
-from patching.policy import CommandHook, Hook
+from patching.policy_hooks import CommandHook, Hook
 from patching.target import Member, Target
 
 TELL = 'printf "%s|%s|%s" "$PATCHING_TARGET" "$PATCHING_ROLLOUT" "$PATCHING_OUTCOME"'
