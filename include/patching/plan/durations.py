@@ -21,24 +21,42 @@ ENOUGH = 5
 DEFAULT_USUAL, DEFAULT_LONG = 300.0, 600.0
 
 
+class Known(Value):
+    """Past jobs: the policy's ``own``, and those ``alike`` of other policies with the same driver."""
+
+    own: tuple[PastJob, ...] = ()
+    alike: tuple[PastJob, ...] = ()
+
+
 class Estimate(Value):
-    """How long a job takes usually (median) and at most in nine of ten cases (p90); ``count`` jobs say so, or none."""
+    """How long a job takes usually (median) and at most in nine of ten cases (p90); ``count`` jobs say so, or none.
+
+    ``driver`` names it where jobs of other policies had to be taken in.
+    """
 
     usual: float
     long: float
     count: int = 0
+    driver: str = ""
 
     @property
     def source(self) -> str:
         """Where the numbers come from, in words."""
-        return f"p90 of {self.count}" if self.count else "the default until 5 such jobs are known"
+        if not self.count:
+            return f"the default until {ENOUGH} such jobs are known"
+        return f"p90 of {self.count}" + (f" with driver {self.driver}" if self.driver else "")
 
 
-def estimate(past: Sequence[PastJob], policy: Policy, *, reboots: bool) -> Estimate:
-    """Estimate a job of a policy; a reboot that nobody has seen yet is given the policy's whole timeout."""
-    alike = sorted(item.seconds for item in past if item.rebooted == reboots)
-    if len(alike) >= ENOUGH:
-        return Estimate(usual=quantile(alike, 0.5), long=quantile(alike, 0.9), count=len(alike))
+def estimate(past: Known, policy: Policy, *, reboots: bool) -> Estimate:
+    """Estimate a job of a policy by its own past, else by its driver's, else by the default.
+
+    A reboot that nobody has seen yet is given the policy's whole timeout.
+    """
+    for driver, jobs in (("", past.own), (policy.spec.driver.name, (*past.own, *past.alike))):
+        found = sorted(item.seconds for item in jobs if item.rebooted == reboots)
+        if len(found) >= ENOUGH:
+            usual, long = quantile(found, 0.5), quantile(found, 0.9)
+            return Estimate(usual=usual, long=long, count=len(found), driver=driver)
     more = policy.spec.reboot.timeout if reboots else 0.0
     return Estimate(usual=DEFAULT_USUAL + more / 2, long=DEFAULT_LONG + more)
 

@@ -6,13 +6,12 @@ once begun it is finished. With ``stop``, and for a wave that is too long for an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from itertools import islice
 
-from patching.ledger.base import PastJob
 from patching.plan.document import Plan, PlannedTarget
-from patching.plan.durations import Estimate, estimate, too_late, wave_takes
+from patching.plan.durations import Estimate, Known, estimate, too_late, wave_takes
 from patching.plan.windows import next_window, open_window, spans, spoken, waiting_time
 
 LOOK_AHEAD = 8
@@ -22,7 +21,7 @@ LOOK_AHEAD = 8
 class Fit:
     """What is known of how long a plan's jobs take; ``concurrency`` is how many run at once where no domain is full."""
 
-    def __init__(self, plan: Plan, past: Sequence[PastJob], concurrency: int) -> None:
+    def __init__(self, plan: Plan, past: Known, concurrency: int) -> None:
         self.plan = plan
         self.schedule = plan.policy.spec.schedule
         self.concurrency = concurrency

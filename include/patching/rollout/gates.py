@@ -15,6 +15,7 @@ from patching.rollout.answers import GateAnswer, GateState, Request, VerdictName
 from patching.rollout.error_budget import budget_now, hold_for
 from patching.rollout.incidents import lock_of
 from patching.rollout.late import reopened
+from patching.rollout.past import known_jobs
 from patching.rollout.record import frozen_plan, request_of_run, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import FINAL, RolloutState
@@ -153,7 +154,7 @@ def _fitting(site: Site, plan: Plan, request: Request, answer: GateAnswer) -> Ga
         return answer
     wave, now = answer.wave, site.clock()
     left = {row.target for row in site.ledger.targets(plan.rollout) if row.wave == wave and row.outcome is None}
-    fit = Fit(plan, site.ledger.past_jobs(plan.policy.name), site.concurrency)
+    fit = Fit(plan, known_jobs(site.ledger, plan.policy), site.concurrency)
     said = fit.wave_too_late(wave, left, now)
     if said is None:
         return answer

@@ -13,6 +13,7 @@ from patching.ledger.entry import EntryKind
 from patching.plan.document import Plan, PlannedTarget
 from patching.plan.fit import Fit
 from patching.plan.order import Order
+from patching.rollout.past import known_jobs
 from patching.rollout.record import Record
 from patching.value import Value
 
@@ -83,7 +84,7 @@ class Turns:
 
     async def _in_time(self, planned: PlannedTarget) -> HeldBack | None:
         if self._fit is None:
-            past = await self.record.call(self.site.ledger.past_jobs, self.plan.policy.name)
+            past = await self.record.call(known_jobs, self.site.ledger, self.plan.policy)
             self._fit = Fit(self.plan, past, self.site.concurrency)
             self._by_target = self._fit.by_target(self.wave, self.site.clock())
         said = self._fit.target_too_late(planned, self.site.clock()) if self._by_target else None

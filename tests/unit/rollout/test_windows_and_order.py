@@ -15,6 +15,7 @@ from patching.report.rollout_view import rollout_view
 from patching.report.status_text import rollout_text
 from patching.rollout.answers import GateState
 from patching.rollout.late import late_hosts
+from patching.rollout.past import known_jobs
 from unit.rollout.fleet import Fleet
 
 NIGHTLY = {"rrule": "FREQ=DAILY", "start": "12:00", "duration": "1h"}
@@ -273,3 +274,14 @@ async def test_policy_without_windows_is_held_back_by_none(tmp_path: Path, close
     fleet = Fleet(tmp_path, verify=[], schedule={"onWindowClose": close})
     await fleet.whole()
     assert fleet.state == "completed"
+
+
+async def test_jobs_of_another_policy_with_the_same_driver_are_known(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, verify=[])
+    await fleet.whole()
+    other = fleet.policy.model_copy(update={"metadata": fleet.policy.metadata.model_copy(update={"name": "db"})})
+    known = known_jobs(fleet.ledger, other)
+    assert known.own == ()
+    assert len(known.alike) == len(fleet.names)
+    apt = other.spec.model_copy(update={"driver": other.spec.driver.model_copy(update={"name": "apt"})})
+    assert known_jobs(fleet.ledger, other.model_copy(update={"spec": apt})).alike == ()
