@@ -52,7 +52,9 @@ def test_every_rule_that_the_code_can_give_has_an_example() -> None:
     import patching
 
     root = Path(patching.__file__).parent
-    files = [*root.glob("policy_*.py"), *root.glob("policy_rules/*.py"), root / "people.py"]
+    # A model gives no rule, and one of its events is called as if it were one.
+    models = {root / "policy_hooks.py"}
+    files = [*(set(root.glob("policy_*.py")) - models), *root.glob("policy_rules/*.py"), root / "people.py"]
     pattern = re.compile(r'"((?:yaml|window|wave|check|approval|unknown|duplicate|freeze|canary|empty|last)-[a-z-]+)"')
     found = {rule for file in files for rule in pattern.findall(file.read_text())}
     assert len(found) > 25
