@@ -172,10 +172,20 @@ def _changes(changes: Sequence[str]) -> str:
 def _quarantine(quarantined: Sequence[Document]) -> list[str]:
     lines = [
         f"- **{_text(item['target'])}** until {_when(item['until']) if item['until'] else 'released'}: "
-        f"{_text(item['reason'])}"
+        f"{_text(item['reason'])}{_evidence(item.get('evidence'))}"
         for item in quarantined
     ]
     return ["## In quarantine", "", *lines, ""] if lines else []
+
+
+def _evidence(found: Document | None) -> str:
+    """Say what failed and the last line of its output; empty where the ledger has no evidence."""
+    if not found or not found["step"]:
+        return ""
+    lines = str(found["output"]).strip().splitlines()
+    tries = f", tried {found['tries']} times" if found["tries"] > 1 else ""
+    said = f"; it printed: {_text(lines[-1])}" if lines else ""
+    return f" (step {_text(found['step'])}, exit code {found['exit_code']}, cause {found['cause']}{tries}{said})"
 
 
 def _exclusions(exclusions: Sequence[Document]) -> list[str]:

@@ -69,11 +69,12 @@ class ReportedWave(Value):
 
 
 class ReportedQuarantine(Value):
-    """One target in quarantine because of this rollout."""
+    """One target in quarantine because of this rollout; ``evidence`` is what the ledger has of its failure."""
 
     target: str
     reason: str
     until: str | None
+    evidence: dict[str, JsonValue] | None = None
 
 
 class Report(Value):
@@ -273,6 +274,7 @@ def _quarantined(entries: Sequence[LedgerEntry]) -> tuple[ReportedQuarantine, ..
                 target=entry.target,
                 reason=str(entry.body.get("reason", "")),
                 until=None if until is None else str(until),
+                evidence=entry.body.get("evidence"),
             )
         elif entry.kind is EntryKind.RELEASED and entry.target and entry.body.get("what") != "place":
             kept.pop(entry.target, None)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from patching.change import Outcome
 from patching.ledger.base import OutcomeCount
 from patching.ledger.entry import EntryKind
-from patching.plan.document import Plan
+from patching.plan.capacity import reboot_claims, target_claims
+from patching.plan.document import Plan, PlannedTarget
 from patching.rollout.budgets import Stop, answered_for, spent
-from patching.rollout.losses import any_lost, loss_in_the_way, lost_targets
+from patching.rollout.losses import loss_in_the_way, lost_targets
 from patching.rollout.record import Record
+from patching.rollout.standstill import held_for_good
 from patching.rollout.states import RolloutState
-from patching.target import Target
 
 ASKED = "stop"
 
@@ -38,7 +40,7 @@ class Brake:
         """Why launching stopped, None where it did not: a whole wave's stop before one of a hardware class."""
         return self.stopped or self.in_the_way
 
-    async def holds(self, target: Target, *, settling: bool = False) -> bool:
+    async def holds(self, planned: PlannedTarget, *, settling: bool = False) -> bool:
         """Say whether this target must not begin now.
 
         One whose outcome is unknown is ``settling``: it has begun already, and only its settling can tell what became
@@ -56,12 +58,22 @@ class Brake:
         if stop is not None and (stop.accuses or not settling):
             self.stopped = stop
             return True
-        if settling or not any_lost(groups):
+        if settling or all(group.outcome is not Outcome.UNKNOWN for group in groups):
             return False
+        found = await self._in_the_way(planned)
+        self.in_the_way = found or self.in_the_way
+        return found is not None
+
+    async def _in_the_way(self, planned: PlannedTarget) -> Stop | None:
+        """Say what unknown targets keep this one from: a lost one of its class, or every place that it will need."""
         rows = await self.record.call(self.ledger.targets, self.plan.rollout)
-        loss = loss_in_the_way(self.plan, target, lost_targets(rows))
-        self.in_the_way = loss or self.in_the_way
-        return loss is not None
+        loss = loss_in_the_way(self.plan, planned.target, lost_targets(rows))
+        if loss is not None:
+            return loss
+        claims = target_claims(self.plan, planned.target)
+        claims += reboot_claims(self.plan, planned.target) if planned.reboot else []
+        full = await held_for_good(self.record, claims)
+        return Stop(rule="capacity", sentence=full) if full is not None else None
 
     def stop(self, sentence: str) -> None:
         """Stop the whole wave for a reason that a job met."""

@@ -17,6 +17,7 @@ from patching.rollout.abort_now import AbortedNow
 from patching.rollout.causes import LOST_IN_REBOOT, step_signature
 from patching.rollout.hooking import HookRun, only_prepared
 from patching.rollout.retries import TryLater, next_try, retries_made, retry_body
+from patching.rollout.standstill import held_for_good
 from patching.rollout.steps import StepEnd, StoppedHere
 from patching.rollout.target_job import JobFailed, TargetJob
 from patching.target import Snapshot
@@ -286,6 +287,9 @@ class ChangeJob(TargetJob):
             if not isinstance(answer, Busy):
                 self.lease = answer
                 return
+            full = await held_for_good(self.record, claims)
+            if full is not None:
+                raise StoppedHere(f"{self.name} is changed and not rebooted: {full}")
             await self.progress("activate", answer.sentence)
             await asyncio.sleep(self.site.poll)
 

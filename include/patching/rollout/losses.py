@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from patching.change import Outcome
-from patching.ledger.base import OutcomeCount, TargetRow
+from patching.ledger.base import TargetRow
 from patching.plan.document import Plan
 from patching.report.sentences import names
 from patching.rollout.budgets import Stop
 from patching.rollout.causes import LOST_IN_REBOOT
 from patching.target import Target
-
-
-def any_lost(groups: Iterable[OutcomeCount]) -> bool:
-    """Say whether a target of the rollout was lost in its reboot and is still not settled."""
-    return any(group.outcome is Outcome.UNKNOWN and group.signature == LOST_IN_REBOOT for group in groups)
 
 
 def lost_targets(rows: Iterable[TargetRow]) -> list[str]:

@@ -96,7 +96,7 @@ class ShardRun:
         async with asyncio.TaskGroup() as jobs:
             for planned in targets:
                 await self.room.acquire()
-                if await self.brake.holds(planned.target, settling=settling):
+                if await self.brake.holds(planned, settling=settling):
                     self.room.release()
                     if self.brake.stopped is not None:
                         return
@@ -118,7 +118,7 @@ class ShardRun:
 
     async def _until_ended(self, planned: PlannedTarget, *, settling: bool, retry: bool) -> None:
         name, busy = planned.target.name, None
-        while not await self.brake.holds(planned.target, settling=settling):
+        while not await self.brake.holds(planned, settling=settling):
             row = await self._row(name)
             if row.state is TargetState.ENDED and row.outcome is not Outcome.UNKNOWN:
                 break
@@ -175,7 +175,7 @@ class ShardRun:
         try:
             while (left := (due - self.site.clock()).total_seconds()) > 0:
                 await self.site.pause(min(left, LONGEST_PAUSE))
-                if await self.brake.holds(planned.target, settling=settling):
+                if await self.brake.holds(planned, settling=settling):
                     break
         finally:
             await self.room.acquire()
