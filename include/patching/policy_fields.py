@@ -69,7 +69,8 @@ MEANING: dict[str, dict[str, str]] = {
         "windows": "Maintenance windows; without any, work may happen whenever somebody triggers a run.",
         "planAhead": "How long before a window the plan is made and approval is asked for.",
         "freezes": "Days on which nothing starts.",
-        "onWindowClose": "`finish-wave` lets the wave that has begun finish; `stop` starts no further target.",
+        "onWindowClose": "`finish-wave` begins a wave only if all of it fits, and then finishes it; `stop` begins a "
+        "target only if it fits.",
     },
     "Window": {
         "rrule": "Days, as an RFC 5545 rule such as `FREQ=WEEKLY;BYDAY=TU,WE`; intervals count from 1 January 2024.",
