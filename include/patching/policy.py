@@ -176,6 +176,7 @@ class RolloutRules(CamelValue):
         WaveRule(size="10%", soak=600.0),
         WaveRule(size="100%"),
     )
+    drill: bool = False
     watch: Duration = 0.0
     stop_when: StopWhen = StopWhen()
 

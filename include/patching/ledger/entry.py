@@ -32,6 +32,7 @@ wave_reopened          wave, targets, reason: its verdict holds no more, it is j
 wave_applied           wave, applied, failed, …
 measured               wave, check, data (digest)
 verdict                wave, verdict, reason, checks; a person's after the judge's: also by, judged
+drill                  what (``begun``, ``proven``): the rollback drill on the first canary
 late_verdict           verdict, reason, checks: of the watch after the rollout was completed
 quarantined, released  reason, until / reason → the quarantine list (released with what ``place``: no change)
 aborted_now            reason: jobs that have not begun to change their target are cancelled
@@ -94,6 +95,7 @@ class EntryKind(StrEnum):
     WAVE_APPLIED = "wave_applied"
     MEASURED = "measured"
     VERDICT = "verdict"
+    DRILL = "drill"
     LATE_VERDICT = "late_verdict"
     QUARANTINED = "quarantined"
     RELEASED = "released"

@@ -20,6 +20,7 @@ from patching.probes.checks import run_probes
 from patching.quantity import format_duration
 from patching.rollout.answers import JudgeAnswer, VerdictName
 from patching.rollout.budgets import Stop, answered_for, spent
+from patching.rollout.drill import missing
 from patching.rollout.error_budget import record_budgets
 from patching.rollout.gates import closed_by_time, reopenings, verdict_of
 from patching.rollout.guard import early_alarm, next_look
@@ -62,6 +63,9 @@ async def judge(site: Site, rollout: str, wave: int, run_id: str) -> JudgeAnswer
         return _conclude(site, plan, wave, _over_budget(plan, stop), [], stop)
     if open_rows(rows, wave):
         return _unfinished(site, plan, wave, rows, run_id)
+    untried = missing(site, plan, wave, rows)
+    if untried is not None:
+        return _undrilled(site, plan, wave, untried)
     until = _soaks_until(plan, wave, rows)
     control = list(started.body.get("control", []))
     if until is not None and site.clock() < until:
@@ -115,6 +119,13 @@ def _unfinished(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], ru
     closed = closed_by_time(site, plan.rollout, wave, run_id)
     site.ledger.transition(plan.rollout, RolloutState.WAITING, reason=closed or text)
     say_waiting(site, plan.rollout, closed or f"{text}; the next run goes on with them")
+    return JudgeAnswer(wave=wave, verdict=None, sentence=text)
+
+
+def _undrilled(site: Site, plan: Plan, wave: int, text: str) -> JudgeAnswer:
+    """Leave a wave whose drill was interrupted, or marked away in Airflow, to the next run, which makes it up."""
+    site.ledger.transition(plan.rollout, RolloutState.WAITING, reason=text)
+    say_waiting(site, plan.rollout, f"{text}; the next run does it")
     return JudgeAnswer(wave=wave, verdict=None, sentence=text)
 
 

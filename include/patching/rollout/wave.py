@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
-from patching.change import JobResult, Outcome, TargetState
+from patching.change import JobResult, Outcome
 from patching.errors import FenceLost, LedgerError
 from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind, NewEntry
@@ -120,7 +120,7 @@ class ShardRun:
         name, busy = planned.target.name, None
         while not await self.brake.holds(planned, settling=settling):
             row = await self._row(name)
-            if row.state is TargetState.ENDED and row.outcome is not Outcome.UNKNOWN:
+            if row.outcome not in (None, Outcome.UNKNOWN):  # perhaps undoing: a drill that was interrupted
                 break
             if await self._not_due(planned, row, settling=settling):
                 continue
@@ -241,7 +241,7 @@ async def apply_wave(
         work = ShardRun(record, eased(site, plan, wave), wave, stop)
         async with watched(site, plan, wave):
             await work.run(targets)
-            if not shard and work.brake.stopped is None and await drill(record, plan, wave, work.channel, work.driver):
+            if not shard and await drill(record, plan, work.brake, work.channel, work.driver):
                 await work.run(targets)
     finally:
         await record.close()

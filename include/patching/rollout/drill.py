@@ -1,0 +1,90 @@
+"""The rollback drill: the first canary is changed, undone, proven, and changed again, before anybody else follows.
+
+An undo that was never tried is a hope. Where the policy asks for it, wave 1 is not judged before the drill has passed;
+a drill whose undo fails locks the policy as any failed undo does. Everything goes by the ledger, so that a worker that
+dies in the middle is resumed: ``drill`` entries say what has begun and what was proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from patching.change import JobResult, Outcome
+from patching.channels.base import Channel
+from patching.drivers.base import PatchDriver
+from patching.ledger.base import Busy, TargetRow
+from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.document import Plan
+from patching.rollout.brake import Brake
+from patching.rollout.record import Record
+from patching.rollout.site import Site
+from patching.rollout.undo_failure import tend_failed_undo
+from patching.rollout.undo_job import UndoJob
+
+WAVE = 1
+BUSY_PAUSE = 0.5
+PROVEN = "drill:proven"
+
+
+def missing(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow]) -> str | None:
+    """Say why a wave must not be judged yet: its drill is not proven; None where none is asked for or needed."""
+    if wave != WAVE or not plan.policy.spec.rollout.drill or _candidate(plan, rows) is None:
+        return None
+    if site.ledger.find(plan.rollout, PROVEN) is not None:
+        return None
+    return "the rollback drill on the first canary is not done: nobody knows yet whether the change can be undone"
+
+
+async def drill(record: Record, plan: Plan, brake: Brake, channel: Channel, driver: PatchDriver) -> bool:
+    """Undo the first changed canary, and open it again where that is proven; True where it must be changed once more.
+
+    Does nothing outside of the first wave, nothing while launching is stopped, and nothing twice.
+    Raises LedgerUnavailable, FenceLost.
+    """
+    site = record.site
+    rows = await record.call(site.ledger.targets, plan.rollout)
+    if missing(site, plan, brake.wave, rows) is None:
+        return False
+    row = _candidate(plan, rows)
+    planned = plan.planned(row.target) if row is not None else None
+    if row is None or planned is None or await brake.holds(planned):
+        return False
+    await record.append(EntryKind.DRILL, f"drill:begun:{row.target}", {"what": "begun"}, target=row.target)
+    site.log(f"rollback drill: {row.target} is undone, and changed again when that is proven")
+    site.crash("drill-begun")
+    answer: JobResult | Busy = await UndoJob(record, plan, planned, channel, driver, row).run()
+    while isinstance(answer, Busy):
+        await site.pause(BUSY_PAUSE)
+        answer = await UndoJob(record, plan, planned, channel, driver, row).run()
+    site.log(f"rollback drill: {row.target}: {answer.outcome.value}: {answer.reason}")
+    if answer.outcome is not Outcome.UNDONE:
+        await tend_failed_undo(site, plan)
+        return False
+    await _open_again(record, plan, row.target)
+    return True
+
+
+def _candidate(plan: Plan, rows: Sequence[TargetRow]) -> TargetRow | None:
+    """Give the first canary, in the plan's order, that was changed."""
+    found = plan.wave(WAVE)
+    changed = {row.target: row for row in rows if row.wave == WAVE and row.outcome is Outcome.APPLIED}
+    return next((changed[name] for name in (found.targets if found else ()) if name in changed), None)
+
+
+async def _open_again(record: Record, plan: Plan, name: str) -> None:
+    """Write the proof and the new generation in one transaction: a crash leaves both or none."""
+    ledger = record.site.ledger
+    row = await record.call(ledger.target, plan.rollout, name)
+    generation = (row.generation if row is not None else 0) + 1
+    proof = NewEntry(
+        chain=plan.rollout, kind=EntryKind.DRILL, key=PROVEN, target=name, body={"what": "proven", "target": name}
+    )
+    body = {"generation": generation, "reason": "rollback drill: the undo is proven", "reopen": True}
+    again = NewEntry(
+        chain=plan.rollout,
+        kind=EntryKind.GENERATION_RAISED,
+        key=f"generation:{name}:{generation}",
+        target=name,
+        body={**body, "reopen_undo": True},
+    )
+    await record.call(ledger.append_all, [proof, again])
