@@ -12,7 +12,7 @@ from datetime import timedelta
 from patching.errors import LedgerConflict, PatchingError
 from patching.ledger.base import RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
-from patching.plan.windows import spans
+from patching.plan.windows import freeze_at, spans
 from patching.policy import Policy
 from patching.report.notice import FRESH, READ, Notice, due
 from patching.rollout.record import frozen_plan
@@ -77,16 +77,20 @@ def heard(site: Site) -> str | None:
 
 
 def note_missed_window(site: Site, row: RolloutRow) -> None:
-    """Write down that a window passed in which an open rollout could have worked and did not, once for each window."""
+    """Write down that a window passed in which an open rollout could have worked and did not, once for each window.
+
+    A window in a freeze is not missed, nor any window of a policy that only plans.
+    """
     plan = frozen_plan(site, row.id) if row.state in MAY_MISS else None
-    if plan is None or not plan.policy.spec.schedule.windows:
+    if plan is None or plan.policy.spec.mode == "plan" or not plan.policy.spec.schedule.windows:
         return
     now = site.clock()
     began = [entry.at for entry in site.ledger.entries(row.id, kinds=[EntryKind.TARGET_BEGAN])]
     for span in spans(plan.policy.spec.schedule, max(plan.created_at, now - FRESH)):
         if span.closes is None or span.closes > now:
             return
-        if span.opens < plan.created_at or any(span.opens <= at < span.closes for at in began):
+        frozen = freeze_at(plan.policy.spec.schedule, span.opens) is not None
+        if frozen or span.opens < plan.created_at or any(span.opens <= at < span.closes for at in began):
             continue
         waits = row.waits_for or row.reason or f'the rollout was "{row.state.value}"'
         reason = f"the window of {span.opens:%Y-%m-%d %H:%M} UTC passed and nothing was begun in it: {waits}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,6 +183,21 @@ async def test_window_in_which_a_target_was_begun_is_not_missed(tmp_path: Path) 
     await fleet.gate(1)
     await fleet.apply(1)
     fleet.ledger.transition(fleet.rollout, RolloutState.WAITING, reason="the window closed")
+    fleet.clock.now = START + timedelta(hours=4)
+    tell_all(fleet.site, receiver)
+    assert receiver.events == []
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"mode": "plan"}, {"schedule": {"freezes": [{"from": "2026-11-24", "to": "2026-11-25", "reason": "audit"}]}}],
+    ids=["only planned", "frozen"],
+)
+async def test_window_in_which_nothing_should_begin_is_not_missed(tmp_path: Path, spec: dict[str, Any]) -> None:
+    windows = [{"rrule": "FREQ=DAILY", "start": "14:00", "duration": 3600.0}]
+    schedule = {"windows": windows, **spec.get("schedule", {})}
+    fleet, receiver = Fleet(tmp_path, hosts=3, **{"notify": NOTIFY, **spec, "schedule": schedule}), Receiver()
+    await fleet.plan()
     fleet.clock.now = START + timedelta(hours=4)
     tell_all(fleet.site, receiver)
     assert receiver.events == []
