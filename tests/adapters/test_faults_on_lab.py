@@ -18,6 +18,7 @@ import pytest
 from adapters.lab_fleet import MEASURED, SLOW_HOOK, LabFleet
 from lab import Lab
 from patching.rollout.answers import GateState, VerdictName
+from patching.rollout.control import resume
 from unit.rollout.test_crash_points import POINTS
 
 pytest_plugins = ["lab.fixtures"]
@@ -155,7 +156,7 @@ async def test_fleet_of_one_and_of_three_is_patched_on_real_metrics(fleet_of: Ma
 async def test_host_that_goes_down_between_approval_and_its_wave_is_offline_and_the_others_are_patched(
     fleet_of: Make,
 ) -> None:
-    fleet = fleet_of("web-05", "web-06", "web-07")
+    fleet = fleet_of("web-05", "web-06", "web-07", onFailure={"retry": {"times": 0}})
     await fleet.begin()
     gone = next(item.target.name for item in fleet.frozen.targets if item.wave == 2)
     prepared = fleet.markers(gone)
@@ -283,8 +284,8 @@ async def test_host_that_stays_dark_in_mid_install_is_unknown_opens_nothing_and_
     """F8, S5: unknown is no success and no failure; its lease and its wave stay open."""
     host, other = "web-06", "web-07"
     options = {"options": {"applyTimeout": "8s"}}
-    # Unknown counts as failed: with room for one, the wave stays open instead of being undone.
-    fleet = fleet_of(host, other, driver=options, rollout={"stopWhen": {"failedTargets": 2}})
+    none = {"retry": {"times": 0}}
+    fleet = fleet_of(host, other, driver=options, onFailure=none)
     await fleet.begin()
     host = fleet.canary()
     await fleet.gate(1)
@@ -295,10 +296,11 @@ async def test_host_that_stays_dark_in_mid_install_is_unknown_opens_nothing_and_
     await applying
     assert fleet.outcomes()[host] == "unknown"
     assert [lease.target for lease in fleet.ledger.leases()] == [host]
-    assert (await fleet.judge(1)).verdict is None
+    assert (await fleet.judge(1)).verdict is VerdictName.HOLD
     assert (await fleet.gate(2)).state is GateState.REFUSED
     assert not (await fleet.finish()).good
     power_on(fleet.lab, host)
+    resume(fleet.ledger, fleet.rollout, "alice", "the host has power again")
     fleet.new_run("run-2")
     assert (await fleet.discover()).adopted
     await waves(fleet)
