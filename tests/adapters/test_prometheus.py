@@ -248,6 +248,37 @@ async def test_target_without_data_is_said_when_planning(prometheus: Connection)
     assert "web-1:80" not in refusals[0].message
 
 
+GAUGE = 'max by (instance, job) (http_requests_total{code="200",$series})'
+
+
+async def test_gauge_is_read_look_by_look_and_a_host_without_value_has_none(prometheus: Connection) -> None:
+    """S5, F9: an expression is asked at each look's end; no value is not zero."""
+    source = PrometheusSource(prometheus)
+    found = await source.values(match("web-1:80", "nobody:80"), GAUGE, at(100), at(140), 4)
+    assert found == {"web-1:80": [1100.0, 1200.0, 1300.0, 1400.0], "nobody:80": [None] * 4}
+
+
+async def test_gauge_with_several_series_for_one_target_is_refused_when_planning(prometheus: Connection) -> None:
+    source = PrometheusSource(prometheus)
+    refusals = await source.validate_gauge(match("web-2:80"), "http_requests_total{$series}", at(220))
+    assert [refusal.blocking for refusal in refusals] == [True]
+    assert "several series for web-2:80" in refusals[0].message
+
+
+@pytest.mark.parametrize(
+    ("query", "words"), [("sum(", "does not contain $series"), ("sum(x{$series}", "parse error"), (GAUGE, "")]
+)
+async def test_gauges_expression_is_tried_when_planning(prometheus: Connection, query: str, words: str) -> None:
+    refusals = await PrometheusSource(prometheus).validate_gauge(match("web-1:80"), query, at(220))
+    assert [words in refusal.message for refusal in refusals if refusal.blocking] == ([True] if words else [])
+
+
+async def test_gauge_without_a_value_now_is_said_when_planning(prometheus: Connection) -> None:
+    refusals = await PrometheusSource(prometheus).validate_gauge(match("web-1:80", "nobody:80"), GAUGE, at(220))
+    assert [(refusal.code, refusal.blocking) for refusal in refusals] == [("metrics-no-data", False)]
+    assert "no current value for nobody:80" in refusals[0].message
+
+
 async def test_targets_that_share_their_labels_are_refused(prometheus: Connection) -> None:
     same = {"a": {"job": "web"}, "b": {"job": "web"}}
     refusals = await PrometheusSource(prometheus).validate(same, ERRORS, REQUESTS, at(220))
