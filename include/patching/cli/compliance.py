@@ -73,7 +73,7 @@ def _history(ledger: SqlLedger, policy: str) -> Iterator[Recorded]:
         if row.plan_digest is not None:
             yield Recorded(
                 row=row,
-                plan=Plan.model_validate(ledger.document(row.plan_digest)),
+                plan=Plan.frozen(ledger.document(row.plan_digest), row.plan_digest),
                 targets=tuple(ledger.targets(row.id)),
                 not_active=_not_active(ledger, row.id),
             )

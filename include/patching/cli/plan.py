@@ -72,4 +72,4 @@ def request_plan(api: AirflowApi, name: str, *, reason: str, only: Sequence[str]
     answer = api.get(f"/patching/api/rollouts/{quote(found['rollout']['id'], safe='')}/plan")
     if found.get("sentence"):
         say(str(found["sentence"]))
-    return Plan.model_validate(answer["plan"])
+    return Plan.frozen(answer["plan"], str(answer["digest"]))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from patching.advisory import Finding, Priority
 from patching.canary.error_budget import BudgetView
 from patching.change import Patch, Refusal, Undo
 from patching.policy import Policy
 from patching.target import Target
-from patching.value import Value, digest
+from patching.value import JsonValue, Value, digest
 
 SCHEMA = 1
 
@@ -88,10 +89,22 @@ class Plan(Value):
     approval_reason: str = ""
     advisories: tuple[str, ...] = Field(default=())
 
+    _frozen_as: str | None = PrivateAttr(default=None)
+
+    @classmethod
+    def frozen(cls, document: JsonValue, name: str) -> Self:
+        """Load a plan from its document, which is kept under the digest ``name``.
+
+        The digest stays the one that people approved, whatever fields a later release adds to a plan.
+        """
+        plan = cls.model_validate(document)
+        plan._frozen_as = name
+        return plan
+
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON of the plan."""
-        return digest(self)
+        """SHA-256 of the canonical JSON of the plan, as it was frozen."""
+        return self._frozen_as or digest(self)
 
     @property
     def looks(self) -> int:

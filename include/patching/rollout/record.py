@@ -43,7 +43,7 @@ def frozen_plan(site: Site, rollout: str) -> Plan | None:
     row = site.ledger.rollout(rollout)
     if row is None or row.plan_digest is None:
         return None
-    return Plan.model_validate(site.ledger.document(row.plan_digest))
+    return Plan.frozen(site.ledger.document(row.plan_digest), row.plan_digest)
 
 
 def first_written(ledger: Ledger, entry: NewEntry) -> LedgerEntry:

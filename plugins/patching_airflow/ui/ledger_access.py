@@ -48,4 +48,4 @@ class LedgerAccess:
         return self.ledger.document(digest)
 
     def _read_plan(self, digest: str) -> Plan:
-        return Plan.model_validate(self.ledger.document(digest))
+        return Plan.frozen(self.ledger.document(digest), digest)
