@@ -30,6 +30,7 @@ def test_log_gamma_is_that_of_the_standard_library(values: list[float]) -> None:
     assert log_gamma(np.array(values)) == pytest.approx(expected, rel=1e-11, abs=1e-10)
 
 
+@pytest.mark.slow
 def test_counts_are_the_mean_of_scipys_beta_binomial_ratios() -> None:
     stats = pytest.importorskip("scipy.stats")
     sides = Sides(7, 500.0, 12, 1500.0, 1.2, 0.05)
@@ -42,6 +43,7 @@ def test_counts_are_the_mean_of_scipys_beta_binomial_ratios() -> None:
     assert float(count_evidence(sides, np.log(1.5))) == pytest.approx(np.mean(over) / under, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_past_is_the_mean_of_scipys_negative_binomial_ratios() -> None:
     stats = pytest.importorskip("scipy.stats")
     shape = 1 / 0.3
@@ -51,6 +53,7 @@ def test_past_is_the_mean_of_scipys_negative_binomial_ratios() -> None:
     assert found == pytest.approx(np.mean(mass[1:]) / mass[0], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_expected_evidence_is_one_where_nothing_is_worse_than_tolerated() -> None:
     """The definition: summed over everything that could have been counted, weighted by its probability."""
     stats = pytest.importorskip("scipy.stats")

@@ -50,6 +50,7 @@ def test_beta_binomial_tail_is_that_of_exact_fractions(errors: int, n: int, a: F
     assert beta_binomial_tail(errors, n, float(a), float(b)) == pytest.approx(expected, rel=1e-8, abs=1e-11)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 60_000), st.integers(1, 1_000_000), st.floats(1e-5, 0.9))
 def test_binomial_tail_of_large_counts_is_scipys(errors: int, n: int, share: float) -> None:

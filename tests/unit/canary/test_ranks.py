@@ -14,6 +14,7 @@ from patching.canary.ranks import greater, hodges_lehmann, smallest_p
 values = st.lists(st.integers(0, 12), min_size=1, max_size=9)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(values, values)
 def test_p_value_is_scipys(one: list[int], two: list[int]) -> None:

@@ -10,6 +10,8 @@ import pytest
 from patching.cli.main import run
 from unit.rollout.fleet import Fleet
 
+pytestmark = pytest.mark.slow
+
 POLICY = """apiVersion: patching/v1alpha1
 kind: PatchPolicy
 metadata: {{name: web}}
