@@ -55,7 +55,7 @@ class Airflow:
         if path.startswith("/patching/api/run/patch__web/"):
             return 200, {"rollout": self.rollout, "sentence": "is planned; mode is plan"}
         if path == f"/patching/api/rollouts/{ROLLOUT}/plan":
-            return 200, {"schema_version": 1, "plan": self.plan.model_dump(mode="json")}
+            return 200, {"schema_version": 1, "digest": self.plan.digest, "plan": self.plan.model_dump(mode="json")}
         if path.endswith("/taskInstances"):
             return 200, {"task_instances": [{"task_id": "discover", "state": "running"}]}
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
