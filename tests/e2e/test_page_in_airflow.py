@@ -164,9 +164,39 @@ def test_trigger_form_can_be_sent_as_it_opens(airflow: LocalAirflow, run_path: s
         browser.close()
 
 
-def log_in(page: Any, airflow: LocalAirflow) -> None:
+def test_a_wave_is_promoted_in_the_tab_and_airflow_starts_its_run_as_the_person(
+    airflow: LocalAirflow, run_path: str
+) -> None:
+    """S8: the cookie of Airflow's login carries the decision and the run; a viewer is shown no button."""
+    dag, run = run_path.split("/")
+    with playwright.sync_playwright() as started:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        for name in ("carol", "admin"):
+            page = browser.new_context(reduced_motion="reduce").new_page()
+            log_in(page, airflow, name)
+            page.goto(f"{airflow.url}/dags/{dag}/runs/{run}/plugin/patching")
+            frame = page.frame_locator("iframe")
+            expect(frame.locator(".state")).to_have_text("Held", timeout=30000)
+            expect(frame.locator(".head .act")).to_have_count(0 if name == "carol" else 4)
+        frame.get_by_role("button", name="Promote wave 2").click()
+        frame.get_by_label("Why?").fill("looked at by hand")
+        frame.locator("dialog[open] button[type=submit]").click()
+        expect(frame.get_by_role("status")).to_contain_text("is started", timeout=15000)
+        expect(frame.locator(".state")).to_have_text("Waits", timeout=15000)
+        browser.close()
+    runs = httpx.get(f"{airflow.url}/api/v2/dags/{DAG}/dagRuns", headers=token(airflow, "admin"), timeout=20).json()
+    asked = [
+        (item["conf"]["reason"], item["triggering_user_name"])
+        for item in runs["dag_runs"]
+        if item["conf"].get("reason")
+    ]
+    assert asked == [("promote by admin: looked at by hand", "admin")]
+
+
+def log_in(page: Any, airflow: LocalAirflow, name: str = "admin") -> None:
     page.goto(airflow.url)
-    page.fill("input[name=username]", "admin")
-    page.fill("input[name=password]", airflow.passwords["admin"])
+    page.fill("input[name=username]", name)
+    page.fill("input[name=password]", airflow.passwords[name])
     page.click("button[type=submit]")
     page.wait_for_url(lambda address: "login" not in address)
