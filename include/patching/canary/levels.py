@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from patching.canary.loggamma import Floats
+from patching.canary.sides import looks_first
 from patching.canary.spread import ASSUMED, FEWEST_WINDOWS, raised
 
 LEAST_LEVEL = 0.03
@@ -66,7 +67,7 @@ class LevelMeasurements:
     @property
     def first_look(self) -> int:
         """Number of looks in the first evaluation."""
-        return max(1, min(self.first, len(self.canary.ends)))
+        return looks_first(self.first, len(self.before.ends), len(self.canary.ends))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from patching.canary.panel import Panel, panel_of
 from patching.canary.series import STALE_SCRAPES
+from patching.canary.spread import FEWEST_WINDOWS
 from patching.sources.base import Sample
 
 STARVED = 0.1
@@ -16,6 +17,20 @@ STARVED = 0.1
 
 FIRST_LOOK = 20
 """Looks (scrapes) before the first evaluation: placebo windows of that length must contain the autocorrelation."""
+
+
+SHORTEST_FIRST = 10
+"""Looks of a first evaluation that is shortened so that three placebo windows fit into a short time before."""
+
+
+def looks_first(wanted: int, before: int, after: int) -> int:
+    """Give the looks of the first evaluation: ``wanted``, fewer if the time before is short, never more than there are.
+
+    It follows from what was fixed when the wave started, not from what came.
+    """
+    fitting = before // FEWEST_WINDOWS
+    first = fitting if SHORTEST_FIRST <= fitting < wanted else wanted
+    return max(1, min(first, after))
 
 
 @dataclass(frozen=True)
@@ -46,14 +61,8 @@ class Measurements:
 
     @property
     def first_look(self) -> int:
-        """Number of looks in the first evaluation: ``first``, or all there are of a shorter soak."""
-        return max(1, min(self.first, self.canary.looks))
-
-    def treated_alike(self) -> Measurements:
-        """Leave out targets without data since the change."""
-        return Measurements(
-            self.canary.with_data(), self.control.with_data(), self.before, self.control_before, self.first
-        )
+        """Number of looks in the first evaluation, see ``looks_first``."""
+        return looks_first(self.first, self.before.looks, self.canary.looks)
 
 
 @dataclass(frozen=True)
