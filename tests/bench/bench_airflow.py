@@ -1,0 +1,208 @@
+"""A rollout of three waves through Airflow against the same rollout by the engine alone: what Airflow adds.
+
+Hosts are simulated (channel `simulated`, 0.2 s a step), so that nothing but the engine and Airflow takes time. The
+engine alone does the tasks of a run one after the other in this process, soaks included. Overhead is the DAG run's
+time from its first task to its end, less the engine's own time and the soaks. CPU is that of all of Airflow's
+components and tasks (LocalExecutor), less what the idle Airflow burnt in as many seconds.
+Targets: at most 60 s more than the engine and the soaks; not more for 200 hosts than for 6 by over a quarter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from patching.channels.simulated import SimulatedChannel, SimulatedFleet
+from patching.cli.airflow_api import AirflowApi, AirflowApiError
+from patching.drivers.simulated import SimulatedDriver
+from patching.ledger.store import open_ledger
+from patching.policy_files import load_policy
+from patching.rollout.answers import Request
+from patching.rollout.approval import approval_request, decide, prepare
+from patching.rollout.closing import close_run, verify
+from patching.rollout.discovery import discover
+from patching.rollout.gates import gate
+from patching.rollout.judging import judge
+from patching.rollout.planning import make_plan
+from patching.rollout.site import Site
+from patching.rollout.undoing import undo_wave
+from patching.rollout.wave import apply_wave
+from patching_airflow.local import LocalAirflow
+from patching_airflow.processes import family
+
+ROOT = Path(__file__).parents[2]
+SIZES, WAVES, SOAK = (6, 200), 3, 5.0
+MOST_SECONDS, MOST_GROWTH, IDLE_SECONDS, PATIENCE = 60.0, 1.25, 20.0, 900.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+POLICY = f"""\
+apiVersion: patching/v1alpha1
+kind: PatchPolicy
+metadata: {{name: NAME}}
+spec:
+  mode: apply
+  driver: {{name: simulated, connection: fleet}}
+  targets: {{inventory: NAME.json, maxTargets: 500}}
+  patches: {{securityOrigins: ["Lab-Security:*"]}}
+  approval: {{required: 0}}
+  rollout:
+    maxUnavailable: 100%
+    waves:
+      - {{canary: {{count: 1}}, soak: {SOAK:g}s}}
+      - {{size: 50%, soak: {SOAK:g}s}}
+      - {{size: 100%, soak: {SOAK:g}s}}
+"""
+
+
+def lay_out(folder: Path, name: str, hosts: int) -> None:
+    """Write the policy and the inventory, and make the hosts' folders as before any patch."""
+    names = [f"{name}-{number:03d}" for number in range(hosts)]
+    fleet = SimulatedFleet(folder / "hosts")
+    for host in names:
+        fleet.add(host, installed={"shop": "1.0"}, offers={"shop": "1.1"}, slow=0.2)
+    inventories = folder / "policies" / "inventories"
+    inventories.mkdir(parents=True, exist_ok=True)
+    variables = {host: {"ansible_host": "127.0.0.1"} for host in names}
+    document = {"_meta": {"hostvars": variables}, "all": {"hosts": names}}
+    (inventories / f"{name}.json").write_text(json.dumps(document))
+    (folder / "policies" / f"{name}.yaml").write_text(POLICY.replace("NAME", name))
+
+
+async def alone(folder: Path, name: str) -> float:
+    """Carry the rollout out without Airflow; gives its seconds without the soaks. Raises SystemExit if it fails."""
+    site = Site(
+        ledger=open_ledger(f"sqlite:///{folder}/{name}-alone.sqlite"),
+        clock=lambda: datetime.now(UTC),
+        connections=None,  # type: ignore[arg-type]
+        channel=lambda _name: SimulatedChannel(SimulatedFleet(folder / "hosts")),
+        driver=lambda _name, _options: SimulatedDriver(),
+        metrics=lambda _name: None,  # type: ignore[arg-type,return-value]
+        policies_dir=folder / "policies",
+        owner="bench",
+    )
+    request = Request(dag_id="patch__bench", run_id="alone")
+    began, soaked = time.perf_counter(), 0.0
+    found = await discover(site, load_policy(folder / "policies" / f"{name}.yaml"), request)
+    rollout, run = found.rollout, request.run_id
+    await make_plan(site, rollout)
+    approval_request(site, rollout, run)
+    decide(site, rollout, run, [])
+    await prepare(site, rollout, run)
+    for wave in range(1, WAVES + 1):
+        gate(site, rollout, wave, run)
+        await apply_wave(site, rollout, wave, 0, 1, run, lambda: None)
+        while (answer := await judge(site, rollout, wave, run)).verdict is None and answer.again_at is not None:
+            left = max((answer.again_at - site.clock()).total_seconds(), 0.0)
+            soaked += left
+            await asyncio.sleep(left)
+        await undo_wave(site, rollout, wave, run)
+    await verify(site, rollout, run)
+    closing = close_run(site, request.dag_id, run)
+    if not closing.good:
+        raise SystemExit(f"the engine alone did not complete: {closing.sentence}")
+    return time.perf_counter() - began - soaked
+
+
+def cpu(airflow: LocalAirflow) -> float:
+    """Give the CPU seconds of everything that this Airflow runs and ran."""
+    total = 0
+    for pid in family(airflow.known):
+        try:
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(int(word) for word in words[11:15])
+    return total / TICKS
+
+
+def through(airflow: LocalAirflow, api: AirflowApi, name: str) -> tuple[float, float]:
+    """Carry the rollout out in Airflow; gives the run's seconds and the CPU seconds meanwhile."""
+    before, deadline = cpu(airflow), time.monotonic() + PATIENCE
+    run_id = _triggered(api, f"patch__{name}", deadline)
+    while (run := api.run(f"patch__{name}", run_id))["state"] not in ("success", "failed"):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the run of {name} has not ended after {PATIENCE:.0f} s")
+        time.sleep(1.0)
+    if run["state"] != "success":
+        raise SystemExit(f"the run of {name} failed: {run.get('note')}")
+    began, ended = (datetime.fromisoformat(run[end]) for end in ("start_date", "end_date"))
+    return (ended - began).total_seconds(), cpu(airflow) - before
+
+
+def _triggered(api: AirflowApi, dag_id: str, deadline: float) -> str:
+    """Trigger a DAG as soon as Airflow has parsed it."""
+    while True:
+        try:
+            return api.trigger(dag_id, {}, "bench")
+        except AirflowApiError as error:
+            if error.status == 409:
+                return "bench"
+            if not (error.status == 404 or error.retryable) or time.monotonic() > deadline:
+                raise
+        time.sleep(1.0)
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[LocalAirflow]:
+    """Start a real Airflow of one machine on loopback, and stop it without a trace."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    settings = {
+        "AIRFLOW__PATCHING__LEDGER_URL": f"sqlite:///{folder}/ledger.sqlite",
+        "AIRFLOW__PATCHING__POLICIES_DIR": str(folder / "policies"),
+        "AIRFLOW__PATCHING__GATE_POLL": "2",
+        "AIRFLOW_CONN_FLEET": json.dumps({"conn_type": "ssh", "extra": {"simulated_fleet": str(folder / "hosts")}}),
+    }
+    airflow = LocalAirflow(folder / "airflow", ROOT / "dags", {"admin": "admin"}, settings, port)
+    airflow.start()
+    try:
+        yield airflow
+    finally:
+        airflow.stop()
+
+
+def main() -> int:
+    """Print overhead and CPU for each size; exit code 1 when a target is missed."""
+    found: dict[int, tuple[float, float]] = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for hosts in SIZES:
+            lay_out(folder, f"bench{hosts}", hosts)
+        own = {}
+        for hosts in SIZES:
+            own[hosts] = asyncio.run(alone(folder, f"bench{hosts}"))
+            lay_out(folder, f"bench{hosts}", hosts)
+        with running(folder) as airflow:
+            api = AirflowApi(airflow.url, user="admin", password=airflow.passwords["admin"])
+            before = cpu(airflow)
+            time.sleep(IDLE_SECONDS)
+            idle = (cpu(airflow) - before) / IDLE_SECONDS
+            for hosts in SIZES:
+                took, burnt = through(airflow, api, f"bench{hosts}")
+                found[hosts] = took - own[hosts] - WAVES * SOAK, burnt - idle * took
+                print(
+                    f"{hosts:>4} hosts: {took:.0f} s through Airflow, {own[hosts]:.1f} s by the engine alone, "
+                    f"{WAVES * SOAK:.0f} s of soaks; overhead {found[hosts][0]:.0f} s (at most {MOST_SECONDS:.0f}), "
+                    f"{found[hosts][1] / WAVES:.1f} CPU-s a wave",
+                    flush=True,
+                )
+    few, many = (found[hosts] for hosts in SIZES)
+    growth = many[1] / few[1]
+    print(
+        f"CPU of {SIZES[1]} hosts ÷ CPU of {SIZES[0]}: {growth:.2f} (at most {MOST_GROWTH}); idle {idle:.2f} of a core"
+    )
+    return 0 if max(few[0], many[0]) <= MOST_SECONDS and growth <= MOST_GROWTH else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
