@@ -477,7 +477,7 @@ def test_buttons_and_dialog_are_readable(site: Site, picture: Any, scheme: str) 
     page = site.rollout(held(site.ledger, site.clock, 12), scheme=scheme)
     page.get_by_role("button", name="Promote wave 2").click()
     found = page.locator(".act:visible, .plain:visible, .acting textarea").evaluate_all(CONTRAST)
-    assert len(found) >= 8
+    assert len(found) >= 7
     assert min(found) >= 4.5
     page.get_by_label("Why?").fill("the canary had too little traffic at night; error share is flat")
     picture(page, "decide" if scheme == "light" else "decide-dark", whole=False)
