@@ -13,7 +13,8 @@ from patching.report.rollout_report import make_report
 from patching.rollout.record import frozen_plan
 
 OLD, NEW = "1.0", "1.1"
-MEANT = "is locked by incident"
+MEANT = ("is locked by incident", "LedgerUnavailable")
+"""Ends that are the answer to a fault: nothing begins in a locked policy, or without the ledger."""
 
 
 @dataclass
@@ -36,7 +37,7 @@ def check(world: World, problems: list[str]) -> Found:
     found = Found(wrong=list(problems))
     for path in sorted(world.folder.glob("engine-*.error")):
         text = path.read_text().strip()
-        if MEANT not in text:
+        if not any(meant in text for meant in MEANT):
             last = [
                 line.strip("| ") for line in text.splitlines() if "Error" in line or "Exception" in line or ": " in line
             ]

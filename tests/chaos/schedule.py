@@ -17,7 +17,8 @@ POINTS = (
     "target-outcome-written",
     "verdict-written",
 )
-RARE = ("forbidden",)
+ONCE = ("forbidden", "verdict-written")
+"""Points that an engine passes once or twice at most."""
 ACTS = {
     "simulated": (
         "kill", "kill", "kill", "kill-later", "freeze", "freeze", "cut", "cut-after", "dark", "reboot", "reboot",
@@ -114,5 +115,6 @@ def _life(draw: random.Random, channel: str, number: int) -> Life:
 
 
 def _fault(draw: random.Random, channel: str) -> Fault:
-    point = draw.choice(POINTS if draw.random() < 0.9 else RARE)
-    return Fault(point, draw.choice((1, 1, 2, 3, 5, 8)), draw.choice(ACTS[channel]), draw.uniform(0.05, 0.6))
+    point = draw.choice(POINTS)
+    nth = 1 if point in ONCE else draw.choice((1, 1, 2, 2, 3, 4))
+    return Fault(point, nth, draw.choice(ACTS[channel]), draw.uniform(0.05, 0.6))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from patching.change import Outcome, TargetState
-from patching.errors import LedgerConflict, LedgerUnavailable
-from patching.ledger.base import Fence, Ledger, LedgerTransaction
+from patching.change import Outcome, Phase, TargetState
+from patching.errors import FenceLost, LedgerConflict, LedgerUnavailable
+from patching.ledger.base import Fence, Ledger, LedgerTransaction, TargetRow
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.ledger.writer import LedgerWriter
 from patching.plan.document import Plan
@@ -142,12 +143,26 @@ def say_waiting(site: Site, rollout: str, sentence: str, *, target: str | None =
 
 
 def free_ended(site: Site, rollout: str) -> None:
-    """Release leases that a dead worker left on ended targets; one whose outcome is unknown keeps its own."""
+    """Release leases that a dead worker left on targets that ended or were never changed.
+
+    One whose outcome is unknown, or whose change was begun, keeps its own. A worker that was only slow is fenced.
+    """
     rows = {row.target: row for row in site.ledger.targets(rollout)}
     now = site.ledger.now()
     for lease in site.ledger.leases():
         row = rows.get(lease.target) if lease.rollout == rollout else None
-        if row is None or row.state is not TargetState.ENDED or lease.expires_at > now:
+        if row is None or lease.expires_at > now or not (_over(row) or _untouched(site, row)):
             continue
-        if Outcome.UNKNOWN not in (row.outcome, row.undo_outcome):
+        with contextlib.suppress(FenceLost):
             site.ledger.release(lease)
+
+
+def _over(row: TargetRow) -> bool:
+    return row.state is TargetState.ENDED and Outcome.UNKNOWN not in (row.outcome, row.undo_outcome)
+
+
+def _untouched(site: Site, row: TargetRow) -> bool:
+    if row.began_at is not None or row.outcome is not None:
+        return False
+    intents = site.ledger.intents(rollout=row.rollout, target=row.target, open_only=False)
+    return all(item.step["phase"] == Phase.PREPARE for item in intents)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from patching.ledger.base import Claim, Lease
 from patching.rollout.answers import VerdictName
 from patching.rollout.reconcile import reconcile
 from unit.rollout.fleet import Fleet
@@ -32,3 +33,19 @@ async def test_lease_of_a_worker_killed_after_its_last_word_is_freed_once_it_exp
     fleet.new_run("run-2")
     assert (await fleet.whole(waves=1)).good
     assert fleet.versions() == {"web-01": "1.2"}
+
+
+async def test_lease_of_a_worker_killed_before_it_changed_anything_is_freed_though_its_rollout_never_began_the_target(
+    tmp_path: Path,
+) -> None:
+    """A ghost lock: the rollout ends without the target, and the next one would wait for it for ever."""
+    fleet = Fleet(tmp_path, hosts=2)
+    await fleet.begin()
+    claims = [Claim(kind="target", name="web-02", limit=1)]
+    held = fleet.ledger.acquire("dead", fleet.rollout, "web-02", claims, ttl=5.0)
+    assert isinstance(held, Lease)
+    await reconcile(fleet.site)
+    assert len(fleet.ledger.leases()) == 1, "it may still be alive"
+    fleet.clock.advance(seconds=60)
+    await reconcile(fleet.site)
+    assert fleet.ledger.leases() == []
