@@ -174,5 +174,5 @@ def test_waiting_gate_sleeps_with_the_state_it_saw(  # type: ignore[no-untyped-d
     _, arguments = caught.value.trigger.serialize()
     assert arguments["rollout"] == fleet.rollout
     assert arguments["state"] == "waiting"
-    assert arguments["poll"] == 15.0
+    assert arguments["poll"] == 5.0
     assert notes[-1].startswith("waits for the window Tue 22:00 UTC")
