@@ -301,9 +301,7 @@ def confirm(page: Any, reason: str) -> None:
 def test_held_wave_is_promoted_by_keyboard_alone_and_its_run_is_started(site: Site) -> None:
     story = held(site.ledger, site.clock, 12)
     page = site.rollout(story)
-    expect(page.locator(".head .act")).to_have_text(
-        ["Promote wave 2", "Undo", "Abort", "Stop everything"]
-    )
+    expect(page.locator(".head .act")).to_have_text(["Promote wave 2", "Undo", "Abort", "Stop everything"])
     page.get_by_role("button", name="Promote wave 2").focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="Promote wave 2")
