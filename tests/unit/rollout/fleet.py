@@ -9,9 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from patching.change import Refusal
 from patching.channels.simulated import SimulatedChannel, SimulatedFleet
-from patching.change import Refusal
-from patching.change import Refusal
 from patching.drivers.simulated import SimulatedDriver
 from patching.errors import ConnectionMissing, MetricSourceUnavailable
 from patching.ledger.store import open_ledger
@@ -68,12 +67,6 @@ class Metrics:
     share: float = 0.0
     burning: set[float] = field(default_factory=set)
     """Error share of the whole service, in every window or (``burning``) in some (seconds)."""
-    refusals: list[Refusal] = field(default_factory=list)
-
-    async def validate(self, matchers, errors, requests, at):  # type: ignore[no-untyped-def]
-        if self.down:
-            raise MetricSourceUnavailable("the metric source does not answer (simulated)")
-        return list(self.refusals)
     refusals: list[Refusal] = field(default_factory=list)
 
     async def validate(self, matchers, errors, requests, at):  # type: ignore[no-untyped-def]
