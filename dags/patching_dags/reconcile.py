@@ -16,8 +16,8 @@ its workers die. For every open rollout that no run and no worker is at work on,
 - frees what a dead worker still held for targets that have ended (an *unknown* one keeps it until a person looks);
 - lets a running rollout wait for its next run, and carries an undo that had begun to its end;
 - expires a plan that nobody began in time;
-- refreshes the list of exploited vulnerabilities (every 6 h, where the connection `patching_exploited_list` exists), and
-  suggests an emergency where a target has what was added to it;
+- refreshes the list of exploited vulnerabilities (every 6 h, where the connection `patching_exploited_list` exists),
+  and suggests an emergency where a target has what was added to it;
 - watches completed rollouts for late regressions, for the policy's `rollout.watch`: an alarm opens an incident;
 - leaves the hooks of hosts that a dead worker had entered and not changed;
 - triggers a run where an approved rollout is left in an open window, at most one in each window;

@@ -115,7 +115,7 @@ MEANING: dict[str, dict[str, str]] = {
         "failedTargets": "Failed targets of a wave that stop it.",
         "failedPercent": "Failed share of those finished that stops it, from the fifth finished target on.",
         "sameCause": "Targets of the whole rollout that failed in the same way and stop it; scattered failures do not.",
-        "unknownTargets": "Targets of a wave of which nobody knows how their change ended, that hold it; never an undo.",
+        "unknownTargets": "Targets of a wave of which nobody knows how their change ended, that hold it; no undo.",
         "driftedPercent": "Share of those finished that somebody else had changed since planning, and that holds the "
         "wave, from the fifth finished target on; never an undo.",
         "offlinePercent": "Share of a wave's targets that is offline and stops it; counted apart from failures.",
@@ -175,8 +175,8 @@ MEANING: dict[str, dict[str, str]] = {
         "policy": "`if-required`, or `never` (the finding then stays open as *applied, not active*).",
         "timeout": "Time until the target must be back.",
         "maxConcurrent": "Targets of the policy that may reboot at once.",
-        "lossClass": "Label of targets of the same hardware: after one that does not come back from its reboot, no other "
-        "of its class begins; one without the label stands for the whole wave.",
+        "lossClass": "Label of targets of the same hardware: after one that does not come back from its reboot, no "
+        "other of its class begins; one without the label stands for the whole wave.",
     },
     "Check": {
         "name": "Name of the check, a DNS label.",
@@ -208,7 +208,7 @@ MEANING: dict[str, dict[str, str]] = {
         "alpha": "Accepted probability of calling a good patch bad.",
         "minRequests": "Requests below which there are not enough data.",
         "direction": "Which change is bad: an `increase`, a `decrease`, or `either`.",
-        "weight": "Share of the rollout's false-alarm bound, relative to the other metric checks; the default is alike.",
+        "weight": "Share of the rollout's false-alarm bound, relative to the other metric checks.",
     },
     "HttpProbe": {
         "url": "URL; may contain `{name}` and `{address}`.",
@@ -231,7 +231,8 @@ MEANING: dict[str, dict[str, str]] = {
         "requests": "Selector of the counters of all requests of the whole service.",
     },
     "Emergency": {
-        "ignore": "What an emergency run may pass: the `window`, a `freeze`, the `error-budget`, the `min-age`; empty = nothing.",
+        "ignore": "What an emergency run may pass: the `window`, a `freeze`, the `error-budget`, the `min-age`; "
+        "empty = nothing.",
         "approval": "Who must approve an emergency's plan.",
     },
     "OnFailure": {

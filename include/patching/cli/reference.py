@@ -82,7 +82,8 @@ _INTRO = [
 ]
 _STATES_INTRO = [
     "Any other change is refused, whoever asks, and the refusal lists what is allowed. Each change is in the ledger",
-    "with its reason, and with who asked where that was a person ([operate a rollout](../how-to/operate-a-rollout.md)).",
+    "with its reason, and with who asked where that was a person. "
+    "See [operate a rollout](../how-to/operate-a-rollout.md).",
 ]
 _ERRORS_INTRO = [
     "`patching validate` ends each message with the id of its rule in brackets. Every rule is listed here with an",

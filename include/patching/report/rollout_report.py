@@ -12,8 +12,8 @@ from patching.plan.document import Exclusion, Plan
 from patching.report.markdown import report_markdown
 from patching.report.sentences import headline, next_steps
 from patching.report.wave_view import judged_waves
-from patching.rollout.late import left_out
 from patching.rollout.incidents import Incident
+from patching.rollout.late import left_out
 from patching.rollout.states import RolloutState
 from patching.value import JsonValue, Value
 

@@ -55,8 +55,7 @@ async def make_plan(site: Site, rollout: str) -> Plan:
         "advisories": site.ledger.store_document("advisories", urgencies(list(work.advisories.values()))),
     }
     written = first_written(site.ledger, NewEntry(chain=rollout, kind=EntryKind.PLAN_FROZEN, key="plan", body=body))
-    if written.body["plan"] != document:
-        plan = Plan.frozen(site.ledger.document(written.body["plan"]), str(written.body["plan"]))
+    plan = Plan.frozen(site.ledger.document(written.body["plan"]), str(written.body["plan"]))
     if plan.emergency:
         record_emergency(site, plan, work.request.reason, work.request.requested_by)
         for sentence in supersede_overlap(site, plan):

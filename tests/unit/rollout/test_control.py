@@ -167,7 +167,7 @@ async def test_promote_of_another_wave_than_the_held_one_is_refused(tmp_path: Pa
 async def test_promote_of_an_unfinished_wave_is_refused(tmp_path: Path) -> None:
     """A budget stopped it: targets without an outcome would be left behind in a rollout that looks complete."""
     rules = {"waves": [{"size": "100%"}], "stopWhen": {"offlinePercent": "10%"}}
-    fleet = Fleet(tmp_path, rollout=rules, verify=[])
+    fleet = Fleet(tmp_path, rollout=rules, verify=[], onFailure={"retry": {"times": 0}})
     fleet.site = replace(fleet.site, concurrency=1)
     await fleet.begin()
     fleet.hosts.change(fleet.frozen.waves[0].targets[0], offline=True)
