@@ -23,6 +23,10 @@ export interface Numbers {
   ratio: number | null;
   ratio_low: number | null;
   p_value: number | null;
+  evidence?: number | null;
+  evidence_needed?: number | null;
+  treated_level?: number | null;
+  reference_level?: number | null;
 }
 
 export interface CheckVerdict {

@@ -124,11 +124,11 @@ function marks(plot: Plot, scale: Scale): SVGElement {
   for (const change of many ? [first, last] : plot.changes) {
     const x = scale.x(change.at);
     group.append(
-      svg("path", { d: `M${x} ${TOP - 2}V${HEIGHT - BOTTOM}` }, svg("title", {}, `${change.label} changed ${clock(change.at)}`)),
+      svg("path", { d: `M${x} ${TOP - 2}V${HEIGHT - BOTTOM}` }, svg("title", {}, `${change.label} began ${clock(change.at)}`)),
       svg("path", { class: "flag", d: `M${x - 3.5} ${TOP - 8}h7l-3.5 6z` }),
     );
   }
-  const said = plot.changed === 1 ? `${first.label} changed` : `${plot.changed} targets changed`;
+  const said = plot.changed === 1 ? `${first.label} is changed` : `${plot.changed} targets are changed`;
   group.append(svg("text", { x: Math.max(LEFT, from - 3), y: TOP - 12 }, said));
   return group;
 }

@@ -1,6 +1,6 @@
 // The strip of waves with their progress, and the verdict of the wave that matters now, with its numbers and plot.
 import { h } from "./dom";
-import type { CheckVerdict, RolloutView, Target, Wave } from "./model";
+import type { CheckVerdict, Numbers, RolloutView, Target, Wave } from "./model";
 import { draw } from "./plot";
 import { TARGET_STATES, clock, count, lasting, percent, plural, symbol, targetLook, verdictLook, waveLook } from "./words";
 
@@ -76,39 +76,50 @@ export function judgedWave(view: RolloutView, chosen: number | null): Wave | nul
   return judged[judged.length - 1] ?? null;
 }
 
-function chance(p: number | null): string {
-  if (p === null) return "–";
-  return p < 0.0001 ? "< 0.0001" : p.toPrecision(2);
+function chance(p: number): string {
+  return p < 0.0001 ? "< 0.0001" : `= ${p.toPrecision(2)}`;
+}
+
+/** What the numbers say, in one line: how many times as many, and how sure that is. */
+function concluded(found: Numbers): string {
+  const times = (value: number): string => `${value.toFixed(2)} times`;
+  const said: string[] = [];
+  const known = typeof found.ratio === "number";
+  if (known) said.push(`${times(found.ratio as number)} as many errors${found.ratio_low === null ? "" : `, at least ${times(found.ratio_low)}`}`);
+  else if (found.ratio_low !== null) said.push(`at least ${times(found.ratio_low)} as many errors`);
+  if (typeof found.evidence === "number" && typeof found.evidence_needed === "number") {
+    said.push(`evidence of a change ${found.evidence.toPrecision(2)}, an alarm needs ${found.evidence_needed.toPrecision(2)}`);
+  } else if (found.p_value !== null) {
+    said.push(`chance of this if the rise were only what is tolerated: p ${chance(found.p_value)}`);
+  }
+  return said.join("; ");
+}
+
+function side(name: string, cells: string[]): HTMLElement {
+  return h("tr", {}, h("th", { scope: "row" }, name), ...cells.map((cell) => h("td", {}, cell)));
 }
 
 function numbers(check: CheckVerdict): HTMLElement | null {
   const found = check.numbers;
   if (!found) return null;
-  const side = (name: string, share: number | null, errors: number | null, requests: number | null): HTMLElement =>
-    h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, percent(share)), h("td", {}, count(errors)), h("td", {}, count(requests)));
   const against = check.comparison ?? "reference";
-  const known = found.reference_requests !== null;
+  const level = typeof found.treated_level === "number" ? found.treated_level : null;
+  const shown = (value: number | null | undefined): string => (typeof value === "number" ? value.toPrecision(4) : "–");
+  const head = level === null ? ["", "error share", "errors", "requests"] : ["", "level"];
+  const rows =
+    level === null
+      ? [
+          side("patched", [percent(found.treated_share), count(found.treated_errors), count(found.treated_requests)]),
+          found.reference_requests === null
+            ? null
+            : side(against, [percent(found.reference_share), count(found.reference_errors), count(found.reference_requests)]),
+        ]
+      : [side("patched", [shown(level)]), side(against, [shown(found.reference_level)])];
   return h(
     "div",
     { class: "numbers" },
-    h(
-      "table",
-      {},
-      h("thead", {}, h("tr", {}, ...["", "error share", "errors", "requests"].map((name) => h("th", { scope: "col" }, name)))),
-      h(
-        "tbody",
-        {},
-        side("patched", found.treated_share, found.treated_errors, found.treated_requests),
-        known ? side(against, found.reference_share, found.reference_errors, found.reference_requests) : null,
-      ),
-    ),
-    h(
-      "p",
-      { class: "quiet" },
-      found.ratio === null ? null : `${found.ratio.toFixed(2)} times as many errors`,
-      found.ratio_low === null ? null : `, at least ${found.ratio_low.toFixed(2)} times`,
-      `; chance of this if the rise were only what is tolerated: p ${found.p_value === null || found.p_value >= 0.0001 ? "= " : ""}${chance(found.p_value)}`,
-    ),
+    h("table", {}, h("thead", {}, h("tr", {}, ...head.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, ...rows)),
+    h("p", { class: "quiet" }, concluded(found)),
   );
 }
 
