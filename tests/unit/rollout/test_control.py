@@ -166,11 +166,11 @@ async def test_promote_of_another_wave_than_the_held_one_is_refused(tmp_path: Pa
 
 async def test_promote_of_an_unfinished_wave_is_refused(tmp_path: Path) -> None:
     """A budget stopped it: targets without an outcome would be left behind in a rollout that looks complete."""
-    rules = {"waves": [{"size": "100%"}], "stopWhen": {"offlinePercent": "10%"}}
-    fleet = Fleet(tmp_path, rollout=rules, verify=[], onFailure={"retry": {"times": 0}})
+    rules = {"waves": [{"size": "100%"}], "stopWhen": {"failedTargets": 1}}
+    fleet = Fleet(tmp_path, rollout=rules, verify=[], onFailure={"undo": "never"})
     fleet.site = replace(fleet.site, concurrency=1)
     await fleet.begin()
-    fleet.hosts.change(fleet.frozen.waves[0].targets[0], offline=True)
+    fleet.hosts.change(fleet.frozen.waves[0].targets[0], fail=100)
     assert await fleet.wave(1) is VerdictName.HOLD
     with pytest.raises(TransitionRefused, match="not finished"):
         control.promote(fleet.ledger, fleet.rollout, "eva", "it is fine")
