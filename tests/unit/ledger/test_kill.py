@@ -13,6 +13,8 @@ import pytest
 from ledger_suite.values import R
 from patching.ledger.store import SqlLedger
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[2]
 
 
