@@ -21,6 +21,8 @@ from patching.report.rollout_view import VIEW_KINDS, overview_line, rollout_view
 from patching.report.status_text import changes_text, rollout_text
 from rollout_page.stories import Story, at_work, held, open_story_ledger, undone
 
+pytestmark = pytest.mark.slow
+
 Document = dict[str, Any]
 
 

@@ -18,6 +18,8 @@ from ledger_suite.values import SetClock
 from patching.ledger.base import Busy, Claim, Lease, Waiter
 from patching.ledger.store import SqlLedger, open_ledger
 
+pytestmark = pytest.mark.slow
+
 TTL = 30
 LIMITS = {("domain", "az-1"): 1, ("domain", "az-2"): 2, ("service", "web"): 2, ("limit", "rack"): 3}
 CLAIMS = [Claim(kind=kind, name=name, limit=limit) for (kind, name), limit in LIMITS.items()]

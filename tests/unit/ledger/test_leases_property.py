@@ -16,6 +16,8 @@ from patching.errors import FenceLost
 from patching.ledger.base import Busy, Claim, Lease
 from patching.ledger.store import open_ledger
 
+pytestmark = pytest.mark.slow
+
 TTL = 30
 owners = st.sampled_from(["w1", "w2", "w3"])
 rollouts = st.sampled_from(["r1", "r2"])

@@ -16,6 +16,8 @@ from patching.report.compliance import ComplianceRow, ComplianceState
 from unit.rollout.fleet import START, Fleet
 from unit.rollout.test_planning_of_runs import record, with_feed
 
+pytestmark = pytest.mark.slow
+
 SEVERE = {"database_specific": {"severity": "critical"}, "published": "2026-11-20T00:00:00Z"}
 
 

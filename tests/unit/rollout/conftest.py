@@ -8,7 +8,6 @@ import pytest
 
 HERE = Path(__file__).parent
 QUICK = {
-    "test_airflow_states_only_show.py",
     "test_drill.py",
     "test_frozen_plan.py",
     "test_planning.py",
