@@ -87,7 +87,7 @@ class Run:
         self._start(life)
         if life.rival:
             self._start(Life(life.task, life.run, ()))
-        while self.alive:
+        while self.alive or self.repairs:
             self._look()
         with self.world.looked_up() as ledger:
             left = ledger.leases()

@@ -9,8 +9,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 
 def insert_unless_there(table: sa.Table, *unique: str) -> Mapping[str, sa.Insert]:
-    """Make the statement by name of dialect; its ``rowcount`` is 0 where a row with the ``unique`` columns exists."""
+    """Make the statement by name of dialect; its ``rowcount`` is 0 where a row with the ``unique`` columns exists.
+
+    Without ``preserve_rowcount`` an insert's ``rowcount`` is −1 in PostgreSQL, whatever it did.
+    """
+    sqlite_insert = sqlite.insert(table).on_conflict_do_nothing(index_elements=unique)
+    postgres_insert = postgresql.insert(table).on_conflict_do_nothing(index_elements=unique)
     return {
-        "sqlite": sqlite.insert(table).on_conflict_do_nothing(index_elements=unique),
-        "postgresql": postgresql.insert(table).on_conflict_do_nothing(index_elements=unique),
+        "sqlite": sqlite_insert.execution_options(preserve_rowcount=True),
+        "postgresql": postgres_insert.execution_options(preserve_rowcount=True),
     }
