@@ -122,7 +122,7 @@ class World:
             ("approval: {required: 2, approvers: [alice, bob]}", "approval: {required: 0}"),
             ("{canary: {count: 1, per: az}, soak: 15s}", "{canary: {count: 1}, soak: 8s}"),
             ("      - {size: 50%, soak: 8s}\n", ""),
-            ("{size: 100%, soak: 5s}", "{size: 100%, soak: 2s}"),
+            ("{size: 100%, soak: 5s}", "{size: 100%, soak: 7s}"),
             ("maxUnavailable: 50%", "maxUnavailable: 100%"),
             *edits,
         ):
