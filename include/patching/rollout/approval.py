@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from patching.change import JobResult, Outcome
+from patching.errors import FenceLost
 from patching.ledger.base import TargetRow
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan
@@ -184,6 +185,9 @@ async def prepare(site: Site, rollout: str, run_id: str) -> str:
                 answer = await ChangeJob(record, plan, planned, channel, driving, target).run(only_prepare=True)
             except StoppedHere as stop:
                 site.log(str(stop))
+                return None
+            except FenceLost as error:
+                site.log(f"{target.target}: another worker has taken over ({error})")
                 return None
         return answer if isinstance(answer, JobResult) else None
 
