@@ -14,16 +14,17 @@ import sys
 import pytest
 
 NEEDED = ("sshd", "unshare", "setpriv", "ssh-keygen")
+pytestmark = pytest.mark.timeout(900)
 WITHOUT = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
+LONGEST = 600
 FIGURES = re.compile(r"chaos: runs (\d+), faults (\d+), steps (\d+), twice 0, exceeded 0, lost 0, wrong 0")
 
 
 def chaos(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, int, int]:
     """Run the harness in a process of its own; gives runs, faults and steps, and shows the summary line."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    ran = subprocess.run(
-        [sys.executable, "-m", "chaos", *arguments], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "chaos", *arguments]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LONGEST)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     with capsys.disabled():
         print(f"\n{ran.stdout.strip()}")  # noqa: T201 - the figures are the point

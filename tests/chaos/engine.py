@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO, TypeVar
 
 from chaos.schedule import Fault, Life
 from chaos.world import World, carry_out
@@ -19,6 +21,7 @@ from patching.rollout.reconcile import reconcile
 
 JUMP = 3600.0
 PR_SET_PDEATHSIG = 1
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -43,7 +46,9 @@ def start(world: World, life: Life, number: int, tell: int) -> int:
     die_with_parent()
     status = 1
     try:
-        status = _live(world, life, number, tell)
+        with stacks_of(world, number).open("w") as stacks:
+            faulthandler.register(signal.SIGUSR1, stacks, chain=True)
+            status = _live(world, life, number, tell, stacks)
     except BaseException:  # noqa: BLE001 - written down for the checks, and the process ends
         path = world.folder / f"engine-{number}.error"
         path.write_text(traceback.format_exc())
@@ -51,7 +56,12 @@ def start(world: World, life: Life, number: int, tell: int) -> int:
         os._exit(status)
 
 
-def _live(world: World, life: Life, number: int, tell: int) -> int:
+def stacks_of(world: World, number: int) -> Path:
+    """Give the file in which an engine that gets SIGUSR1 writes what each of its threads and tasks is doing."""
+    return world.folder / f"engine-{number}.stacks"
+
+
+def _live(world: World, life: Life, number: int, tell: int, stacks: TextIO) -> int:
     clocks = Clocks()
     ledger = world.ledger(lambda: clocks.ledger)
     site = world.site(f"engine-{number}-{os.getpid()}", ledger, lambda: clocks.engine)
@@ -59,11 +69,23 @@ def _live(world: World, life: Life, number: int, tell: int) -> int:
     said = _writer(lines, number)
     site = replace(site, crash=_Crash(world, life, tell, clocks), log=said)
     if life.task == "reconcile":
-        answer = asyncio.run(reconcile(site))
+        answer = asyncio.run(_told(reconcile(site), stacks))
         said("; ".join(answer.sentences) or "nothing to reconcile")
         return 0
-    said(asyncio.run(carry_out(world, site, f"run-{life.run}")))
+    said(asyncio.run(_told(carry_out(world, site, f"run-{life.run}"), stacks)))
     return 0
+
+
+async def _told(work: Coroutine[None, None, Answer], stacks: TextIO) -> Answer:
+    """Do the work; on SIGUSR1 write where each task waits, which the stacks of threads do not show."""
+
+    def tell() -> None:
+        for task in asyncio.all_tasks():
+            task.print_stack(file=stacks)
+        stacks.flush()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell)
+    return await work
 
 
 def _writer(path: Path, number: int) -> Callable[[str], None]:

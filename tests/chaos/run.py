@@ -20,7 +20,8 @@ from patching.rollout import control
 from patching.rollout.incidents import incidents, release
 from patching.rollout.states import FINAL, RolloutState
 
-LONGEST_LIFE = 180.0
+LONGEST_LIFE = 90.0
+LAST_WORDS = 2.0
 HEALING_LIVES = 6
 AFTER_EXPIRY = LEASE_TTL + 0.05
 
@@ -153,7 +154,9 @@ class Run:
         doomed = item.doomed_at is not None and item.doomed_at <= now
         stuck = now - item.started > LONGEST_LIFE
         if stuck:
-            self.problems.append(f"stuck: an engine was still at work after {LONGEST_LIFE:g} s")
+            os.kill(item.pid, signal.SIGUSR1)
+            time.sleep(LAST_WORDS)
+            self.problems.append(f"stuck: an engine was still at work after {LONGEST_LIFE:g} s (engine-*.stacks)")
         if doomed or stuck:
             os.kill(item.pid, signal.SIGKILL)
             os.waitpid(item.pid, 0)
