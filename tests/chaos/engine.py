@@ -10,10 +10,10 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from chaos.schedule import Fault, Life
 from chaos.world import World, carry_out
@@ -81,11 +81,19 @@ async def _told(work: Coroutine[None, None, Answer], stacks: TextIO) -> Answer:
 
     def tell() -> None:
         for task in asyncio.all_tasks():
-            task.print_stack(file=stacks)
+            print(task.get_name(), *_awaiting(task.get_coro()), sep="\n  ", file=stacks)
         stacks.flush()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell)
     return await work
+
+
+def _awaiting(work: Any) -> Iterator[str]:
+    """Follow a coroutine to what it waits for in the end; a task's own stack has the first of them only."""
+    while work is not None:
+        frame = getattr(work, "cr_frame", None) or getattr(work, "gi_frame", None)
+        yield repr(work) if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
+        work = getattr(work, "cr_await", None) or getattr(work, "gi_yieldfrom", None)
 
 
 def _writer(path: Path, number: int) -> Callable[[str], None]:

@@ -20,7 +20,7 @@ from patching.rollout import control
 from patching.rollout.incidents import incidents, release
 from patching.rollout.states import FINAL, RolloutState
 
-LONGEST_LIFE = 90.0
+LONGEST_LIFE = 60.0
 LAST_WORDS = 2.0
 HEALING_LIVES = 6
 AFTER_EXPIRY = LEASE_TTL + 0.05
