@@ -23,7 +23,7 @@ from patching.canary.recorded import Many, Recording
 from patching.canary.series import CounterSeries, steps_of
 from patching.canary.sides import Measurements
 from patching.canary.verdicts import CheckVerdict, WaveVerdict
-from patching.canary.weights import share_of
+from patching.canary.weights import replayed_looks, share_of
 from patching.policy import Check, Policy, PrometheusCheck
 from patching.rollout.answers import VerdictName
 
@@ -42,13 +42,14 @@ class Looks:
 def replay(policy: Policy, recording: Recording) -> dict[int, WaveVerdict]:
     """Judge every recorded wave by the policy's metric checks; a check that was not recorded is inconclusive."""
     checks = [check for check in policy.spec.verify if check.prometheus is not None]
-    waves = max(len(policy.spec.rollout.waves), *recording.numbers)
+    hosts = {wave: recording.hosts(wave, "canary") for wave in recording.numbers}
+    looks = replayed_looks(policy, [len(names) for names in hosts.values()])
     return {
         wave: judge_wave(
-            [_judged(check, recording, wave, share_of(check, checks, waves)) for check in checks],
+            [_judged(check, recording, wave, share_of(check, checks, looks)) for check in checks],
             [],
             checks,
-            recording.hosts(wave, "canary"),
+            hosts[wave],
         )
         for wave in recording.numbers
     }

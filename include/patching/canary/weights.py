@@ -8,11 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patching.policy import Check
+from patching.policy import Check, Policy
 
 
-def share_of(check: Check, checks: Sequence[Check], waves: int) -> float:
-    """Give w of one metric check in one wave: its ``weight`` among the metric checks, divided by the waves."""
+def share_of(check: Check, checks: Sequence[Check], looks: int) -> float:
+    """Give w of one metric check: its ``weight`` among the metric checks, divided by the number of shares."""
     measured = [item for item in checks if item.prometheus is not None]
     whole = sum(item.compare.weight for item in measured)
-    return check.compare.weight / (whole * max(waves, 1)) if whole > 0 else 0.0
+    return check.compare.weight / (whole * max(looks, 1)) if whole > 0 else 0.0
+
+
+def watches(check: Check) -> bool:
+    """Say whether the guard watches a check while a wave is applied: a metric that may stop, beside a control."""
+    return check.prometheus is not None and check.critical and not check.dry_run and "control" in check.compare.against
+
+
+def guarded(checks: Sequence[Check], targets: int) -> bool:
+    """Say whether a wave of so many targets is watched while it is applied: only where something is left to stop."""
+    return targets > 1 and any(watches(check) for check in checks)
+
+
+def looks_of(checks: Sequence[Check], waves: Sequence[int], *, watched: bool) -> int:
+    """Give how many shares a rollout with waves of so many targets needs.
+
+    One a wave for its soak, one more for the guard of each guarded wave, and one where the end is ``watched``.
+    """
+    return len(waves) + sum(guarded(checks, targets) for targets in waves) + watched
+
+
+def replayed_looks(policy: Policy, judged: Sequence[int]) -> int:
+    """Give the shares of a recorded rollout whose judged waves had so many targets; the others are taken as guarded."""
+    rules = policy.spec.rollout
+    waves = [*judged, *[2] * (len(rules.waves) - len(judged))]
+    return looks_of(policy.spec.verify, waves, watched=bool(rules.watch))
+
+
+def block_share(number: int) -> float:
+    """Give the part of the guard's share that the ``number``-th block of a wave has (from 1): 1/2, 1/6, 1/12, …
+
+    They sum to 1 however long the wave lasts.
+    """
+    return 1.0 / (number * (number + 1))

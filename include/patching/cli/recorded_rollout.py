@@ -6,7 +6,7 @@ from patching.canary.judge import judge_wave
 from patching.canary.kept import from_json, judge_metric
 from patching.canary.recorded import RecordingUnreadable
 from patching.canary.verdicts import CheckVerdict, WaveVerdict
-from patching.canary.weights import share_of
+from patching.canary.weights import replayed_looks, share_of
 from patching.cli.ledger import open_named
 from patching.ledger.entry import EntryKind
 from patching.ledger.store import SqlLedger
@@ -23,12 +23,14 @@ def rejudged(policy: Policy, rollout: str, url: str) -> dict[int, WaveVerdict]:
     """
     evidence = _evidence(open_named(url), rollout)
     checks = [check for check in policy.spec.verify if check.prometheus is not None]
-    waves = max(len(policy.spec.rollout.waves), *evidence)
+    hosts = {
+        wave: {name for one in kept.values() for name in one["canary"]["targets"]} for wave, kept in evidence.items()
+    }
+    looks = replayed_looks(policy, [len(names) for names in hosts.values()])
     verdicts = {}
     for wave, kept in sorted(evidence.items()):
-        answers = [_again(check, kept.get(check.name), share_of(check, checks, waves)) for check in checks]
-        hosts = {name for looks in kept.values() for name in looks["canary"]["targets"]}
-        verdicts[wave] = judge_wave(answers, [], checks, sorted(hosts))
+        answers = [_again(check, kept.get(check.name), share_of(check, checks, looks)) for check in checks]
+        verdicts[wave] = judge_wave(answers, [], checks, sorted(hosts[wave]))
     return verdicts
 
 

@@ -94,6 +94,7 @@ class EntryKind(StrEnum):
     WAVE_REOPENED = "wave_reopened"
     WAVE_APPLIED = "wave_applied"
     MEASURED = "measured"
+    GUARD = "guard"
     VERDICT = "verdict"
     DRILL = "drill"
     LATE_VERDICT = "late_verdict"

@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from patching.advisory import Finding, Priority
 from patching.canary.error_budget import BudgetView
+from patching.canary.weights import looks_of
 from patching.change import Patch, Refusal, Undo
 from patching.policy import Policy
 from patching.target import Target
@@ -108,8 +109,9 @@ class Plan(Value):
 
     @property
     def looks(self) -> int:
-        """How many verdicts share the bound of false alarms: one a wave, and one where the end is watched."""
-        return len(self.waves) + (1 if self.policy.spec.rollout.watch else 0)
+        """How many shares the bound of false alarms has, see ``canary.weights``."""
+        spec = self.policy.spec
+        return looks_of(spec.verify, [len(wave.targets) for wave in self.waves], watched=bool(spec.rollout.watch))
 
     def wave(self, index: int) -> PlannedWave | None:
         """Wave by its number from 1, None where the plan has fewer."""

@@ -85,7 +85,7 @@ def freeze_plan(
         targets=tuple(planned),
         exclusions=tuple(sorted(left, key=lambda item: (item.code, item.target))),
         waves=waves,
-        power=plan_power(policy.spec.verify, waves),
+        power=plan_power(policy.spec.verify, waves, watched=bool(rules.watch)),
         blocked_domains=tuple(dict.fromkeys(said for _, said in stuck.values())),
         domain_limits=_places(places.domains),
         service_limits=_places(places.services),

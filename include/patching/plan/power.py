@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from patching.canary.power import TYPICAL_SPREAD, seen_ratio
-from patching.canary.weights import share_of
+from patching.canary.weights import looks_of, share_of
 from patching.plan.document import CheckPower, PlannedWave
 from patching.policy import Check
 from patching.quantity import format_duration, fraction
@@ -31,19 +31,23 @@ def targets_to_see(share: float, confidence: float = CONFIDENCE) -> int:
     return 1 if share >= 1 else math.ceil(math.log(1 - confidence) / math.log(1 - share))
 
 
-def plan_power(checks: Sequence[Check], waves: Sequence[PlannedWave]) -> tuple[CheckPower, ...]:
+def plan_power(
+    checks: Sequence[Check], waves: Sequence[PlannedWave], *, watched: bool = False
+) -> tuple[CheckPower, ...]:
     """State for every wave what the checks can see there; a small fleet and missing checks are said as they are.
 
-    Statements about the plan as a whole have check ``-`` and stand with the first wave.
+    Statements about the plan as a whole have check ``-`` and stand with the first wave. ``watched``: the rollout is
+    watched after its end.
     """
     if not waves:
         return ()
     total = sum(len(wave.targets) for wave in waves)
     said = _of_fleet(total, checks)
     left = total
+    looks = looks_of(checks, [len(wave.targets) for wave in waves], watched=watched)
+    shares = [share_of(check, checks, looks) for check in checks]
     for wave in waves:
         left -= len(wave.targets)
-        shares = [share_of(check, checks, len(waves)) for check in checks]
         said += [
             _probe(check, wave) if check.prometheus is None else _metric(check, wave, left, share)
             for check, share in zip(checks, shares, strict=True)

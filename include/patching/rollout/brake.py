@@ -19,7 +19,7 @@ ASKED = "stop"
 
 
 class Brake:
-    """What stops launching in one wave: a person, the stop switch, the rollout's state, a budget, a lost target.
+    """What stops launching in one wave: a person, the stop switch, the rollout's state, a budget, a loss, the guard.
 
     ``stopped`` is the first stop that holds for the whole wave; it is kept, so that a budget that a late success
     relieves does not let launching begin again. ``in_the_way`` is the last loss that kept one class from beginning.
@@ -78,6 +78,10 @@ class Brake:
     def stop(self, sentence: str) -> None:
         """Stop the whole wave for a reason that a job met."""
         self.stopped = self.stopped or Stop(rule=ASKED, sentence=sentence)
+
+    def alarm(self, stop: Stop) -> None:
+        """Stop the whole wave for what the guard has found."""
+        self.stopped = self.stopped or stop
 
     def _look(self) -> tuple[str | None, list[OutcomeCount]]:
         """Say what stops everything, and how the targets stand; blocking, because one turn in a thread is enough."""

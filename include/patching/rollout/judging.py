@@ -26,10 +26,11 @@ from patching.rollout.gates import closed_by_time, reopenings, verdict_of
 from patching.rollout.guard import early_alarm, next_look
 from patching.rollout.losses import loss_stop, lost_targets
 from patching.rollout.measuring import Measured, measure
-from patching.rollout.record import first_written, frozen_plan, say_waiting
+from patching.rollout.record import first_written, frozen_plan, measured_entry, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.wave import open_rows
+from patching.rollout.wave_guard import guard_verdict
 from patching.value import JsonValue
 
 NEXT_STATE = {
@@ -56,6 +57,9 @@ async def judge(site: Site, rollout: str, wave: int, run_id: str) -> JudgeAnswer
         text = f'the rollout is "{row.state.value}": wave {wave} is not judged'
         return JudgeAnswer(wave=wave, verdict=None, sentence=text, skipped=True)
     rows = [item for item in site.ledger.targets(rollout) if item.wave == wave]
+    alarm = guard_verdict(site, plan, wave)
+    if alarm is not None:
+        return _conclude(site, plan, wave, _restrained(plan, alarm), alarm.checks)
     stop = _stop(site, plan, wave, run_id)
     if stop is not None and not stop.accuses and open_rows(rows, wave):
         return _held(site, plan, wave, stop)
@@ -246,11 +250,8 @@ async def _judge_metric(
 
 
 def _keep(site: Site, plan: Plan, wave: int, check: str, measured: Measured) -> None:
-    """Write what a check looked at into the ledger, once for each judgement of the wave."""
-    document = site.ledger.store_document("measured", measured.document())
-    body = {"wave": wave, "check": check, "data": document}
-    key = f"measured:{wave}:{check}{_again(site, plan, wave)}"
-    first_written(site.ledger, NewEntry(chain=plan.rollout, kind=EntryKind.MEASURED, key=key, body=body))
+    again = reopenings(site.ledger, plan.rollout, wave)
+    first_written(site.ledger, measured_entry(site, plan.rollout, wave, check, measured.document(), again))
 
 
 def _again(site: Site, plan: Plan, wave: int) -> str:

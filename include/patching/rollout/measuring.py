@@ -137,29 +137,34 @@ async def measure(
 
     The span runs from the end of the last change to now. Raises MetricSourceUnavailable.
     """
+    wave = plan.wave(applied[0].wave)
+    spans = Spans(
+        begun=min(row.began_at for row in applied if row.began_at is not None),
+        settled=max(row.ended_at for row in applied if row.ended_at is not None),
+        now=site.clock(),
+        soak=wave.soak if wave is not None else 0.0,
+        before=check.prometheus.before if check.prometheus is not None else 0.0,
+    )
+    return await measure_spans(site, plan, check, applied, control, spans)
+
+
+async def measure_spans(
+    site: Site, plan: Plan, check: Check, applied: Sequence[TargetRow], control: Sequence[str], spans: Spans
+) -> Measured:
+    """Read one check's metric for patched and control targets in given spans; raises MetricSourceUnavailable."""
     rules = check.prometheus
     if rules is None:
         raise ValueError(f'check "{check.name}" has no metrics')
     source = site.metrics(rules.connection)
-    patched = [row.target for row in applied]
     found = {item.target.name: matchers(item.target, rules.series) for item in plan.targets}
-    begun = min(row.began_at for row in applied if row.began_at is not None)
-    wave = plan.wave(applied[0].wave)
-    spans = Spans(
-        begun=begun,
-        settled=max(row.ended_at for row in applied if row.ended_at is not None),
-        now=site.clock(),
-        soak=wave.soak if wave is not None else 0.0,
-        before=rules.before,
-    )
-    sides = [{name: found[name] for name in names} for names in (patched, control)]
+    sides = [{name: found[name] for name in names} for names in ([row.target for row in applied], control)]
     # Where a job began: what it did shows in the metrics before it has ended.
     jobs = tuple((row.target, row.began_at.isoformat()) for row in applied if row.began_at is not None)
     if rules.query is not None:
         return Measured(evidence=await _levels(source, rules.query, sides, spans), changes=jobs)
     evidence = await _counts(source, rules, sides, spans)
     failed, asked, invert = counters(rules)
-    lead = begun - (spans.now - begun)
+    lead = spans.begun - (spans.now - spans.begun)
     points = await source.points({**sides[0], **sides[1]}, failed, asked, lead, spans.now, SERIES_POINTS)
     return Measured(evidence=evidence, points=tuple(inverted(one) if invert else one for one in points), changes=jobs)
 

@@ -61,6 +61,15 @@ def first_written(ledger: Ledger, entry: NewEntry) -> LedgerEntry:
         return found
 
 
+def measured_entry(
+    site: Site, rollout: str, wave: int, check: str, document: dict[str, JsonValue], again: int
+) -> NewEntry:
+    """Keep what a check looked at and make its entry, one for each judgement of a wave (``again``: not the first)."""
+    data = site.ledger.store_document("measured", document)
+    key = f"measured:{wave}:{check}" + (f":again:{again}" if again else "")
+    return NewEntry(chain=rollout, kind=EntryKind.MEASURED, key=key, body={"wave": wave, "check": check, "data": data})
+
+
 class Record:
     """Asynchronous writer for one rollout.
 

@@ -25,6 +25,7 @@ from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.steps import StoppedHere
 from patching.rollout.turns import HeldBack, Turns
+from patching.rollout.wave_guard import guarding
 
 BUSY_PAUSE = 0.5
 LONGEST_PAUSE = 2.0
@@ -240,7 +241,8 @@ async def apply_wave(
     try:
         work = ShardRun(record, eased(site, plan, wave), wave, stop)
         async with watched(site, plan, wave):
-            await work.run(targets)
+            async with guarding(site, plan, wave, work.brake):
+                await work.run(targets)
             if not shard and await drill(record, plan, work.brake, work.channel, work.driver):
                 await work.run(targets)
     finally:

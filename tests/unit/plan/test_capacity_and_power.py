@@ -141,7 +141,7 @@ def test_last_wave_says_that_no_control_is_left_and_requests_are_unknown() -> No
         "an error share of 14 %"
     )
     assert said[1].statement == (
-        "3 targets against 9 unpatched over 10m; at best 2.6 × is seen in 4 of 5 rollouts, if hosts vary by 20 %"
+        "3 targets against 9 unpatched over 10m; at best 2.7 × is seen in 4 of 5 rollouts, if hosts vary by 20 %"
     )
     assert said[2].statement.startswith("no control is left: 9 targets against their own time before over 10m")
 
