@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -103,7 +102,7 @@ def test_taken_port_is_told_in_one_line_and_nothing_is_started(airflow: LocalAir
 def test_stop_leaves_no_process_although_a_task_ignores_the_signal(airflow: LocalAirflow, left: Left) -> None:
     child = stubborn_runs(airflow)
     assert psutil.pid_exists(child)
-    os.kill(airflow.processes["triggerer"].pid, 9)
+    airflow.kill("triggerer")
     airflow.stop()
     assert left() == []
     assert start_time(child) is None
