@@ -17,13 +17,12 @@ from patching.report.plan_text import plan_markdown
 from patching.rollout.answers import Answer, ApprovalDecision, ApprovalRequest
 from patching.rollout.change_job import ChangeJob
 from patching.rollout.gates import approved
-from patching.rollout.record import Record, frozen_plan, request_of_run, say_waiting
+from patching.rollout.record import Record, first_written, frozen_plan, moved, request_of_run, say_waiting
 from patching.rollout.site import Site
-from patching.rollout.states import RolloutState
+from patching.rollout.states import BEFORE_APPROVAL, RolloutState
 from patching.rollout.steps import StoppedHere
 
 OPEN_FOR = timedelta(hours=24)
-BEFORE_APPROVAL = (RolloutState.PLANNED, RolloutState.AWAITING_APPROVAL)
 
 
 def rules(plan: Plan) -> Approval:
@@ -60,7 +59,7 @@ def approval_request(site: Site, rollout: str, run_id: str) -> ApprovalRequest |
     elif request.plan_digest is not None and not plan.digest.startswith(request.plan_digest):
         needed, reason = 0, f"this run is for plan {request.plan_digest[:12]}, but the plan is {plan.digest[:12]}"
     if needed:
-        site.ledger.transition(rollout, RolloutState.AWAITING_APPROVAL, reason=reason)
+        moved(site, rollout, RolloutState.AWAITING_APPROVAL, reason=reason, only_from=BEFORE_APPROVAL)
         say_waiting(site, rollout, _missing(site, plan, needed, ()))
     return ApprovalRequest(
         rollout=rollout,
@@ -114,7 +113,7 @@ def decide(site: Site, rollout: str, run_id: str, answers: Sequence[Answer]) -> 
         }
         key = f"approval:{plan.digest}:{run_id}:{answer.person}:{answer.at.isoformat()}"
         site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.APPROVAL, key=key, actor=answer.person, body=body))
-    return _conclude(site, plan, row.state, _count(site, plan, request.requested_by, answers), request.scheduled)
+    return _conclude(site, plan, _count(site, plan, request.requested_by, answers), request.scheduled)
 
 
 def _count(site: Site, plan: Plan, requester: str | None, answers: Sequence[Answer]) -> ApprovalDecision:
@@ -139,9 +138,8 @@ def _count(site: Site, plan: Plan, requester: str | None, answers: Sequence[Answ
     return ApprovalDecision(approved=False, decided=False, people=tuple(counted), reason=reason)
 
 
-def _conclude(
-    site: Site, plan: Plan, state: RolloutState, decision: ApprovalDecision, scheduled: bool
-) -> ApprovalDecision:
+def _conclude(site: Site, plan: Plan, decision: ApprovalDecision, scheduled: bool) -> ApprovalDecision:
+    """Write a decision down and follow it; one that was made at the same moment elsewhere holds instead."""
     rollout = plan.rollout
     goes_on_asking = scheduled and not decision.decided
     left = plan.approval_required - len(decision.people)
@@ -154,11 +152,14 @@ def _conclude(
             "reason": decision.reason,
         }
         key = f"approved:{plan.digest}"
-        site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.APPROVAL_DECIDED, key=key, body=body))
+        entry = NewEntry(chain=rollout, kind=EntryKind.APPROVAL_DECIDED, key=key, body=body)
+        written = first_written(site.ledger, entry).body
+        held = {name: written[name] for name in ("approved", "people", "reason")}
+        decision = ApprovalDecision.model_validate({**held, "decided": True})
         to = RolloutState.WAITING if decision.approved else RolloutState.ABORTED
-        site.ledger.transition(rollout, to, reason=decision.reason)
+        moved(site, rollout, to, reason=decision.reason, only_from=BEFORE_APPROVAL)
     elif not scheduled:
-        site.ledger.transition(rollout, RolloutState.EXPIRED, reason=decision.reason)
+        moved(site, rollout, RolloutState.EXPIRED, reason=decision.reason, only_from=BEFORE_APPROVAL)
     return decision
 
 

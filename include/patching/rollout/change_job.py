@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from patching.change import JobResult, Outcome, Phase, Step, TargetState
 from patching.channels.base import Session
 from patching.errors import ChannelError, TargetOffline
+from patching.hooks.kinds import standing
 from patching.ledger.base import Busy, Claim, Intent, LedgerTransaction
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.plan.capacity import reboot_claims, target_claims
 from patching.probes.checks import run_probes
 from patching.rollout.abort_now import AbortedNow
 from patching.rollout.causes import LOST_IN_REBOOT, step_signature
-from patching.rollout.hooking import HookRun, only_prepared
+from patching.rollout.hooking import KINDS, HookRun, only_prepared
 from patching.rollout.retries import TryLater, next_try, retries_made, retry_body
 from patching.rollout.standstill import held_for_good
 from patching.rollout.steps import StepEnd, StoppedHere
@@ -48,7 +49,7 @@ class ChangeJob(TargetJob):
         busy = await self.acquire(claims)
         if busy is not None:
             return busy
-        ended = await self._ended_meanwhile()
+        ended = self._ended_meanwhile()
         if ended is not None:
             await self.release()
             return ended
@@ -67,10 +68,10 @@ class ChangeJob(TargetJob):
                 await self.release()
         return result
 
-    async def _ended_meanwhile(self) -> JobResult | None:
+    def _ended_meanwhile(self) -> JobResult | None:
         """Say how the target ended before this job had its lease: a person skipped it, or an emergency took it over."""
-        row = await self.record.call(self.site.ledger.target, self.plan.rollout, self.name)
-        if row is None or row.outcome in (None, Outcome.UNKNOWN) or row.state is not TargetState.ENDED:
+        row = self.row
+        if row.outcome in (None, Outcome.UNKNOWN) or row.state is not TargetState.ENDED:
             return None
         return JobResult(outcome=row.outcome, reason=row.detail, signature=row.signature)
 
@@ -213,8 +214,12 @@ class ChangeJob(TargetJob):
         return intents[undos[-1] + 1 :] if undos else intents
 
     async def _release_if_untouched(self) -> None:
-        """Free the capacity of a stopped job that has only downloaded; a target in mid-change keeps its own."""
-        if only_prepared(await self._phases_begun()):
+        """Free the capacity of a stopped job that has only downloaded; a target in mid-change keeps its own.
+
+        So does one that a hook took out of service, or may have: it counts among the unavailable.
+        """
+        entries = await self.record.call(self.site.ledger.entries, self.plan.rollout, kinds=KINDS, target=self.name)
+        if only_prepared(await self._phases_begun()) and not standing(entries):
             await self.release()
 
     async def _converge(self, session: Session, before: Snapshot, now: Snapshot) -> Snapshot:
@@ -291,6 +296,7 @@ class ChangeJob(TargetJob):
             if full is not None:
                 raise StoppedHere(f"{self.name} is changed and not rebooted: {full}")
             await self.progress("activate", answer.sentence)
+            await self.record.free_left()
             await asyncio.sleep(self.site.poll)
 
     async def _new_boot(

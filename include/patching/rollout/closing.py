@@ -11,7 +11,7 @@ from patching.rollout.answers import Closing, WaveSummary
 from patching.rollout.gates import carried_over, promoted
 from patching.rollout.incidents import lock_of
 from patching.rollout.probing import probe_fleet
-from patching.rollout.record import first_written, frozen_plan, request_of_run, rollout_of_run, run_key
+from patching.rollout.record import first_written, frozen_plan, moved, request_of_run, rollout_of_run, run_key
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.target import Snapshot
@@ -39,10 +39,12 @@ async def verify(site: Site, rollout: str, run_id: str) -> WaveSummary:
     wrong = await _look_again(site, plan, applied)
     if wrong:
         reason = f"{len(wrong)} applied targets do not run what was planned: {'; '.join(wrong[:5])}"
-        site.ledger.transition(rollout, RolloutState.HELD, reason=reason)
+        moved(site, rollout, RolloutState.HELD, reason=reason)
         return WaveSummary(wave=0, shard=0, sentence=reason, bad=True)
     reason = f"{len(applied)} targets run what was planned"
-    site.ledger.transition(rollout, RolloutState.COMPLETED, reason=reason)
+    state = moved(site, rollout, RolloutState.COMPLETED, reason=reason)
+    if state is not RolloutState.COMPLETED:
+        return WaveSummary(wave=0, shard=0, sentence=f'the rollout is "{state.value}"', skipped=True)
     return WaveSummary(wave=0, shard=0, counts={"applied": len(applied)}, sentence=reason)
 
 

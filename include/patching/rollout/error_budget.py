@@ -13,7 +13,7 @@ from patching.errors import ConnectionMissing, LedgerUnavailable, MetricSourceUn
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan
 from patching.policy import ErrorBudget, Policy
-from patching.rollout.record import frozen_plan
+from patching.rollout.record import frozen_plan, moved
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 
@@ -76,7 +76,7 @@ def budget_now(site: Site, rollout: str, wave: int) -> BudgetView | None:
 def hold_for(site: Site, rollout: str, found: BudgetView) -> str:
     """Hold a running rollout whose service burns its error budget; gives the sentence, which offers the undo."""
     text = f"error budget {found.sentence}; resume the rollout when it has calmed down, or undo what it changed"
-    site.ledger.transition(rollout, RolloutState.HELD, reason=text)
+    moved(site, rollout, RolloutState.HELD, reason=text)
     return text
 
 

@@ -16,7 +16,7 @@ from patching.rollout.error_budget import budget_now, hold_for
 from patching.rollout.incidents import lock_of
 from patching.rollout.late import reopened
 from patching.rollout.past import known_jobs
-from patching.rollout.record import frozen_plan, request_of_run, say_waiting
+from patching.rollout.record import frozen_plan, moved, request_of_run, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import FINAL, RolloutState
 
@@ -55,8 +55,8 @@ def gate(site: Site, rollout: str, wave: int, run_id: str) -> GateAnswer:
     if answer.state is GateState.OPEN:
         answer = _fitting(site, plan, request, answer)
     if answer.state is GateState.OPEN:
-        _open(site, plan, wave, run_id)
-    elif answer.state is GateState.WAITS:
+        return _open(site, plan, answer, run_id)
+    if answer.state is GateState.WAITS:
         say_waiting(site, rollout, answer.sentence)
     elif answer.shown_as == "skipped":
         _pause(site, rollout, row.state, answer, run_id)
@@ -186,7 +186,11 @@ def _passes(plan: Plan) -> tuple[str, ...]:
     return tuple(plan.policy.spec.emergency.ignore) if plan.emergency else ()
 
 
-def _open(site: Site, plan: Plan, wave: int, run_id: str) -> None:
+def _open(site: Site, plan: Plan, answer: GateAnswer, run_id: str) -> GateAnswer:
+    wave = answer.wave
+    state = moved(site, plan.rollout, RolloutState.RUNNING, reason=f"wave {wave} may start", only_from=Opened)
+    if state is not RolloutState.RUNNING:
+        return _answer(GateState.REFUSED, wave, f'the rollout is "{state.value}"', shown_as="skipped")
     rows = {row.target: row for row in site.ledger.targets(plan.rollout)}
     found = plan.wave(wave)
     targets = list(found.targets) if found else []
@@ -208,8 +212,8 @@ def _open(site: Site, plan: Plan, wave: int, run_id: str) -> None:
                 NewEntry(chain=plan.rollout, kind=EntryKind.WAVE_STARTED, key=f"wave-started:{wave}", body=body),
             ]
         )
-    site.ledger.transition(plan.rollout, RolloutState.RUNNING, reason=f"wave {wave} may start")
     say_waiting(site, plan.rollout, "")
+    return answer
 
 
 def _pause(site: Site, rollout: str, state: RolloutState, answer: GateAnswer, run_id: str) -> None:
@@ -219,7 +223,7 @@ def _pause(site: Site, rollout: str, state: RolloutState, answer: GateAnswer, ru
     if site.ledger.find(rollout, key) is None:
         site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.GATE, key=key, body=body))
     if state is RolloutState.RUNNING:
-        site.ledger.transition(rollout, RolloutState.WAITING, reason=answer.sentence)
+        moved(site, rollout, RolloutState.WAITING, reason=answer.sentence, only_from=(RolloutState.RUNNING,))
     say_waiting(site, rollout, answer.sentence)
 
 

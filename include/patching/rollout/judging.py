@@ -26,7 +26,7 @@ from patching.rollout.gates import closed_by_time, reopenings, verdict_of
 from patching.rollout.guard import early_alarm, next_look
 from patching.rollout.losses import loss_stop, lost_targets
 from patching.rollout.measuring import Measured, measure
-from patching.rollout.record import first_written, frozen_plan, measured_entry, say_waiting
+from patching.rollout.record import first_written, frozen_plan, measured_entry, moved, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.wave import open_rows
@@ -109,7 +109,7 @@ def _said(stop: Stop) -> str:
 def _held(site: Site, plan: Plan, wave: int, stop: Stop) -> JudgeAnswer:
     """Hold an unfinished wave for missing evidence: no verdict is recorded, so that a person can let it go on."""
     text = f"wave {wave}: {_said(stop)}"
-    site.ledger.transition(plan.rollout, RolloutState.HELD, reason=text)
+    moved(site, plan.rollout, RolloutState.HELD, reason=text)
     say_waiting(site, plan.rollout, "")
     return JudgeAnswer(wave=wave, verdict=VerdictName.HOLD, sentence=_said(stop))
 
@@ -121,14 +121,14 @@ def _unfinished(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], ru
     if unknown:
         text += f" (unknown: {', '.join(unknown)})"
     closed = closed_by_time(site, plan.rollout, wave, run_id)
-    site.ledger.transition(plan.rollout, RolloutState.WAITING, reason=closed or text)
+    moved(site, plan.rollout, RolloutState.WAITING, reason=closed or text, only_from=(RolloutState.RUNNING,))
     say_waiting(site, plan.rollout, closed or f"{text}; the next run goes on with them")
     return JudgeAnswer(wave=wave, verdict=None, sentence=text)
 
 
 def _undrilled(site: Site, plan: Plan, wave: int, text: str) -> JudgeAnswer:
     """Leave a wave whose drill was interrupted, or marked away in Airflow, to the next run, which makes it up."""
-    site.ledger.transition(plan.rollout, RolloutState.WAITING, reason=text)
+    moved(site, plan.rollout, RolloutState.WAITING, reason=text, only_from=(RolloutState.RUNNING,))
     say_waiting(site, plan.rollout, f"{text}; the next run does it")
     return JudgeAnswer(wave=wave, verdict=None, sentence=text)
 
@@ -288,5 +288,5 @@ def _follow(site: Site, row: RolloutRow | None, wave: int, written: LedgerEntry)
     name, reason = VerdictName(written.body["verdict"]), str(written.body["reason"])
     following = NEXT_STATE.get(name)
     if following is not None and row is not None and row.state is RolloutState.RUNNING:
-        site.ledger.transition(row.id, following, reason=f"wave {wave}: {reason}")
+        moved(site, row.id, following, reason=f"wave {wave}: {reason}", only_from=(RolloutState.RUNNING,))
     return JudgeAnswer(wave=wave, verdict=name, sentence=reason)

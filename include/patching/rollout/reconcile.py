@@ -24,9 +24,9 @@ from patching.rollout.incidents import lock_of
 from patching.rollout.late_watch import watch_finished
 from patching.rollout.left_behind import leave_behind
 from patching.rollout.quarantine import end_expired
-from patching.rollout.record import Record, free_ended, frozen_plan, say_waiting
+from patching.rollout.record import Record, free_ended, frozen_plan, moved, say_waiting
 from patching.rollout.site import Site
-from patching.rollout.states import RolloutState
+from patching.rollout.states import BEFORE_APPROVAL, RolloutState
 from patching.rollout.target_job import TargetJob
 from patching.rollout.undo_failure import tend_failed_undo
 from patching.rollout.undoing import undo_wave
@@ -35,7 +35,6 @@ from patching.value import Value
 MOST = 1000
 GRACE = timedelta(minutes=5)
 """How long the run that the schedule starts at window open may take to begin."""
-BEFORE_APPROVAL = (RolloutState.PLANNED, RolloutState.AWAITING_APPROVAL)
 
 
 class GoOn(Value):
@@ -151,7 +150,7 @@ async def _move_on(site: Site, row: RolloutRow, plan: Plan) -> list[str]:
     if row.state is RolloutState.RUNNING:
         ends = "its run ended before the wave was judged (marked, deleted or lost)"
         reason = f"{ends}: nothing new begins until the next run goes on with it"
-        site.ledger.transition(row.id, RolloutState.WAITING, reason=reason)
+        moved(site, row.id, RolloutState.WAITING, reason=reason, only_from=(RolloutState.RUNNING,))
         say_waiting(site, row.id, reason)
         return [f"{row.id}: {reason}"]
     if row.state is RolloutState.UNDOING:
@@ -162,7 +161,7 @@ async def _move_on(site: Site, row: RolloutRow, plan: Plan) -> list[str]:
         return [f"{row.id}: undo: {summary.sentence}"]
     if row.state in BEFORE_APPROVAL and site.clock() >= valid_until(plan):
         reason = "its plan is no longer valid, and nobody began it"
-        site.ledger.transition(row.id, RolloutState.EXPIRED, reason=reason)
+        moved(site, row.id, RolloutState.EXPIRED, reason=reason, only_from=BEFORE_APPROVAL)
         return [f"{row.id}: {reason}"]
     return []
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from patching.change import Outcome, Phase, TargetState
-from patching.errors import FenceLost, LedgerConflict, LedgerUnavailable
+from patching.errors import FenceLost, LedgerConflict, LedgerUnavailable, TransitionRefused
 from patching.ledger.base import Fence, Ledger, LedgerTransaction, TargetRow
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.ledger.writer import LedgerWriter
@@ -16,6 +17,7 @@ from patching.plan.document import Plan
 from patching.rollout.abort_now import ABORT_NOW_KEY, AbortWatch
 from patching.rollout.answers import Request
 from patching.rollout.site import Site
+from patching.rollout.states import RolloutState
 from patching.target import Snapshot
 from patching.value import JsonValue
 
@@ -70,6 +72,24 @@ def measured_entry(
     return NewEntry(chain=rollout, kind=EntryKind.MEASURED, key=key, body={"wave": wave, "check": check, "data": data})
 
 
+def moved(
+    site: Site, rollout: str, to: RolloutState, *, reason: str, only_from: Collection[RolloutState] = ()
+) -> RolloutState:
+    """Bring a rollout to a state unless somebody else moved it meanwhile; gives where it stands then.
+
+    A task decides by what it read a moment ago. Where a person or another worker was faster (T12), their word holds:
+    the task goes on from there instead of ending with an error. Raises LedgerUnavailable.
+    """
+    try:
+        return site.ledger.transition(rollout, to, reason=reason, only_from=only_from).state
+    except TransitionRefused as refused:
+        row = site.ledger.rollout(rollout)
+        if row is None:
+            raise
+        site.log(f'not "{to.value}" ({reason}): {refused}')
+        return row.state
+
+
 class Record:
     """Asynchronous writer for one rollout.
 
@@ -82,6 +102,7 @@ class Record:
         self.rollout = rollout
         self._writer = LedgerWriter(site.ledger)
         self.abort = AbortWatch(self._aborted_now, site.poll)
+        self._freed_at = -math.inf
 
     async def close(self) -> None:
         """Stop the writer thread; everything accepted is written."""
@@ -113,6 +134,16 @@ class Record:
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a ledger call that reads off the event loop, with the same patience."""
         return await self._patiently(lambda: self._writer.call(function, *args, **kwargs))
+
+    async def free_left(self) -> None:
+        """Free what dead workers left of targets that have ended, once in the time of a lease.
+
+        For who waits for a lease: nobody else may come while they wait.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._freed_at >= self.site.lease_ttl:
+            self._freed_at = now
+            await self.call(free_ended, self.site, self.rollout)
 
     async def document(self, kind: str, document: JsonValue) -> str:
         """Keep a large document; returns its digest."""
@@ -148,7 +179,8 @@ def say_waiting(site: Site, rollout: str, sentence: str, *, target: str | None =
     earlier = [entry for entry in earlier if entry.target == target]
     if (earlier[-1].body.get("sentence", "") if earlier else "") == sentence:
         return
-    site.ledger.append(waits(rollout, sentence, target=target, number=len(earlier)))
+    # Where another worker said something else at this moment, theirs is the newest word until the next change.
+    first_written(site.ledger, waits(rollout, sentence, target=target, number=len(earlier)))
 
 
 def free_ended(site: Site, rollout: str) -> None:

@@ -75,6 +75,7 @@ TRANSITIONS: dict[RolloutState, dict[RolloutState, str]] = {
     S.EXPIRED: {},
 }
 
+BEFORE_APPROVAL = (S.PLANNED, S.AWAITING_APPROVAL)
 FINAL = frozenset({S.COMPLETED, S.UNDONE, S.ABORTED, S.SUPERSEDED, S.EXPIRED})
 
 

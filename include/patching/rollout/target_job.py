@@ -47,11 +47,15 @@ class TargetJob:
         self.lease: Lease | None = None
         self.known: dict[str, LedgerEntry] = {}
         self.services = ServiceSession(record.site.connections, record.site.clock, planned.target.name)
+        self.unchanged = False
+        self._take_up(row)
+
+    def _take_up(self, row: TargetRow) -> None:
+        self.row = row
         self.generation = row.generation
         self.was_unknown = row.outcome is Outcome.UNKNOWN
         self.in_mid_change = row.outcome in (None, Outcome.UNKNOWN)
         self.begins = row.state in (TargetState.PENDING, TargetState.WAITING)
-        self.unchanged = False
 
     @property
     def fence(self) -> Fence | None:
@@ -59,7 +63,10 @@ class TargetJob:
         return Fence(lease=self.lease.id, epoch=self.lease.epoch) if self.lease else None
 
     async def acquire(self, claims: Sequence[Claim]) -> Busy | None:
-        """Take the target's lease with all its claims, or say what is busy."""
+        """Take the target's lease with all its claims, or say what is busy.
+
+        With the lease the target is taken up as the ledger has it now: whoever held it before may have gone on with it.
+        """
         owner, ttl = self.site.owner, self.site.lease_ttl
         answer = await self.record.write(
             lambda transaction: transaction.acquire(owner, self.plan.rollout, self.name, claims, ttl=ttl)
@@ -69,6 +76,8 @@ class TargetJob:
         self.lease = answer
         self.site.crash("lease-taken")
         await self.recall()
+        row = await self.record.call(self.site.ledger.target, self.plan.rollout, self.name)
+        self._take_up(row or self.row)
         return None
 
     async def extend(self, lease: Lease, claims: Sequence[Claim]) -> Lease | Busy:

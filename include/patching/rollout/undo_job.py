@@ -24,7 +24,7 @@ class UndoJob(TargetJob):
         busy = await self.acquire(target_claims(self.plan, self.target))
         if busy is not None:
             return busy
-        ended = await self._ended_meanwhile()
+        ended = await self._undone_meanwhile()
         if ended is not None:
             return ended
         async with self.heartbeat():
@@ -34,10 +34,10 @@ class UndoJob(TargetJob):
                 await self.release()
         return result
 
-    async def _ended_meanwhile(self) -> JobResult | None:
+    async def _undone_meanwhile(self) -> JobResult | None:
         """Say how another worker's undo ended before this job had its lease."""
-        row = await self.record.call(self.site.ledger.target, self.plan.rollout, self.name)
-        if row is None or row.undo_outcome is None:
+        row = self.row
+        if row.undo_outcome is None:
             return None
         if row.undo_outcome is not Outcome.UNKNOWN:
             await self.release()

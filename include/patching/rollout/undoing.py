@@ -14,7 +14,7 @@ from patching.plan.document import Plan
 from patching.rollout.answers import UndoSummary
 from patching.rollout.incidents import Incident
 from patching.rollout.quarantine import keep_failed_apart
-from patching.rollout.record import Record, free_ended, frozen_plan
+from patching.rollout.record import Record, free_ended, frozen_plan, moved
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.undo_failure import tend_failed_undo
@@ -28,22 +28,25 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def to_undo(rows: Sequence[TargetRow], state: RolloutState, wave: int | None) -> list[TargetRow]:
     """Give the targets to undo, newest change first.
 
-    In an undoing rollout all that were changed, those in mid-change too (their job was stopped or died); in a running
-    one only those that failed, so that no target stays half-changed while the wave goes on within its budget.
+    In an undoing rollout all that were changed, those in mid-change too (their job was stopped or died), whichever
+    wave asks: one wave's targets may wait for places that another's hold. In a running one only those of the wave that
+    failed, so that no target stays half-changed while the wave goes on within its budget.
     """
-    wanted: frozenset[Outcome | None] = frozenset({*CHANGED, None})
-    if state is not RolloutState.UNDOING:
-        wanted = frozenset({Outcome.FAILED})
+    undoing = state is RolloutState.UNDOING
+    wanted: frozenset[Outcome | None] = frozenset({*CHANGED, None} if undoing else {Outcome.FAILED})
     found = [
         row
         for row in rows
-        if row.outcome in wanted and row.began_at is not None and row.undo_outcome is None and wave in (None, row.wave)
+        if row.outcome in wanted
+        and row.began_at is not None
+        and row.undo_outcome is None
+        and (undoing or wave in (None, row.wave))
     ]
     return sorted(found, key=lambda row: (row.ended_at or EPOCH, row.target), reverse=True)
 
 
 async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> UndoSummary:
-    """Undo what must be undone in one wave, or (``wave`` None, the final sweep) in the whole rollout.
+    """Undo what must be undone after one wave, or (``wave`` None, the final sweep) in the whole rollout.
 
     Skipped unless the ledger says so. After the sweep the rollout is ``undone``, or ``held`` where an undo failed:
     then an incident locks the policy (F10).
@@ -90,6 +93,7 @@ async def _undo_all(record: Record, plan: Plan, rows: Sequence[TargetRow]) -> No
                 answer = await UndoJob(record, plan, planned, channel, driving, row).run()
                 if not isinstance(answer, Busy):
                     break
+                await record.free_left()
                 await asyncio.sleep(BUSY_PAUSE)
             record.site.log(f"{row.target}: undo: {answer.outcome.value}: {answer.reason}")
 
@@ -122,9 +126,9 @@ def _close(site: Site, rollout: str, state: RolloutState, incident: Incident | N
     if bad:
         lock = f"incident {incident.id} locks the policy" if incident else "a person must look"
         reason = f"{undone} undone; NOT undone: {', '.join(bad)}; {lock}"
-        site.ledger.transition(rollout, RolloutState.HELD, reason=reason)
+        moved(site, rollout, RolloutState.HELD, reason=reason, only_from=(RolloutState.UNDOING,))
         return
-    site.ledger.transition(rollout, RolloutState.UNDONE, reason=_put_back(site, rollout, rows, undone))
+    moved(site, rollout, RolloutState.UNDONE, reason=_put_back(site, rollout, rows, undone))
 
 
 def _put_back(site: Site, rollout: str, rows: Sequence[TargetRow], undone: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 
 from patching.change import JobResult, Outcome
-from patching.errors import FenceLost, LedgerError
+from patching.errors import FenceLost, LedgerConflict, LedgerError
 from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan, PlannedTarget
@@ -19,7 +20,7 @@ from patching.rollout.error_budget import eased, watched
 from patching.rollout.gates import leave_for_next_window, verdict_of
 from patching.rollout.late import caught_up
 from patching.rollout.quarantine import left_in_quarantine
-from patching.rollout.record import Record, free_ended, frozen_plan
+from patching.rollout.record import Record, first_written, free_ended, frozen_plan
 from patching.rollout.retries import TryLater, bounded, not_before
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
@@ -69,7 +70,7 @@ class ShardRun:
         self.brake = Brake(record, plan, wave, stop)
         self.turns = Turns(record, plan, wave)
         self.room = asyncio.Semaphore(self.site.concurrency)
-        self.freed = asyncio.Condition()
+        self.freed = asyncio.Event()
         driver = plan.policy.spec.driver
         self.channel = self.site.channel(driver.connection)
         self.driver = self.site.driver(driver.name, dict(driver.options))
@@ -115,7 +116,7 @@ class ShardRun:
             self.brake.stop(str(stop))
         finally:
             self.room.release()
-            await self._say_freed()
+            self._say_freed()
 
     async def _until_ended(self, planned: PlannedTarget, *, settling: bool, retry: bool) -> None:
         name, busy = planned.target.name, None
@@ -154,6 +155,7 @@ class ShardRun:
             return
         if before is None or busy.sentence != before.sentence:
             await self._say(name, busy.sentence)
+        await self.record.free_left()
         await self._wait_for_room()
 
     async def _not_due(self, planned: PlannedTarget, row: TargetRow, *, settling: bool) -> bool:
@@ -172,7 +174,7 @@ class ShardRun:
             return False
         due = bounded(due, self.plan.policy.spec.on_failure.retry, self.site.clock())
         self.room.release()
-        await self._say_freed()
+        self._say_freed()
         try:
             while (left := (due - self.site.clock()).total_seconds()) > 0:
                 await self.site.pause(min(left, LONGEST_PAUSE))
@@ -182,9 +184,10 @@ class ShardRun:
             await self.room.acquire()
         return True
 
-    async def _say_freed(self) -> None:
-        async with self.freed:
-            self.freed.notify_all()
+    def _say_freed(self) -> None:
+        """Wake who waits now; whoever comes later waits for the next."""
+        self.freed.set()
+        self.freed = asyncio.Event()
 
     async def _held_back(self, planned: PlannedTarget, row: TargetRow) -> HeldBack | None:
         """Say why it is not this target's turn, after a moment's wait where it is asked again; None where it is."""
@@ -201,11 +204,9 @@ class ShardRun:
 
     async def _wait_for_room(self) -> None:
         """Wait until a job of this process ends, or look again after a moment: other workers hold leases too."""
-        async with self.freed:
-            try:
-                await asyncio.wait_for(self.freed.wait(), timeout=BUSY_PAUSE)
-            except TimeoutError:
-                return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BUSY_PAUSE):
+                await self.freed.wait()
 
     async def _row(self, name: str) -> TargetRow:
         row = await self.record.call(self.site.ledger.target, self.plan.rollout, name)
@@ -217,8 +218,10 @@ class ShardRun:
         entries = await self.record.call(
             self.site.ledger.entries, self.plan.rollout, kinds=[EntryKind.WAITS], target=name
         )
-        key = f"waits:{name}:{len(entries)}"
-        await self.record.append(EntryKind.WAITS, key, {"sentence": sentence}, target=name)
+        # Where another worker says something else at this moment, theirs is the newest word until the next change.
+        with contextlib.suppress(LedgerConflict):
+            key = f"waits:{name}:{len(entries)}"
+            await self.record.append(EntryKind.WAITS, key, {"sentence": sentence}, target=name)
 
 
 async def apply_wave(
@@ -234,7 +237,11 @@ async def apply_wave(
     if why_not is not None or plan is None:
         return WaveSummary(wave=wave, shard=shard, sentence=why_not or "there is no plan", skipped=True)
     targets = shard_of(plan, wave, shard, shards)
-    targets += caught_up(plan, site.ledger.targets(rollout), wave, shard, shards)
+    rows = site.ledger.targets(rollout)
+    targets += caught_up(plan, rows, wave, shard, shards)
+    # Those in mid-change first: they hold places for which all other jobs of this worker may come to wait.
+    begun = {row.target for row in rows if row.began_at is not None}
+    targets.sort(key=lambda item: item.target.name not in begun)
     if not targets:
         return WaveSummary(wave=wave, shard=shard, sentence="this shard has no targets", skipped=True)
     record = Record(site, rollout)
@@ -263,7 +270,6 @@ async def apply_wave(
 
 def _record_applied(site: Site, rollout: str, summary: WaveSummary, run_id: str, stop: Stop | None) -> None:
     """Write how a shard of a wave went and which rule stopped it, with the numbers that it had then."""
-    number = len(site.ledger.entries(rollout, kinds=[EntryKind.WAVE_APPLIED]))
     body = {
         "wave": summary.wave,
         "shard": summary.shard,
@@ -271,8 +277,12 @@ def _record_applied(site: Site, rollout: str, summary: WaveSummary, run_id: str,
         "stop": stop.model_dump(mode="json") if stop else None,
         **summary.counts,
     }
-    key = f"wave-applied:{summary.wave}:{summary.shard}:{run_id}:{number}"
-    site.ledger.append(NewEntry(chain=rollout, kind=EntryKind.WAVE_APPLIED, key=key, body=body))
+    while True:
+        number = len(site.ledger.entries(rollout, kinds=[EntryKind.WAVE_APPLIED]))
+        key = f"wave-applied:{summary.wave}:{summary.shard}:{run_id}:{number}"
+        entry = NewEntry(chain=rollout, kind=EntryKind.WAVE_APPLIED, key=key, body=body)
+        if first_written(site.ledger, entry).body == body:
+            return
 
 
 def _bad(counts: dict[str, int], *, left: bool = False) -> bool:

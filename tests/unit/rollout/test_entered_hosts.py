@@ -65,3 +65,28 @@ async def test_host_lost_while_it_downloads_only_is_offline(tmp_path: Path) -> N
     fleet.hosts.change("web-01", offline=True)
     await fleet.apply(1)
     assert fleet.outcomes() == {"web-01": "offline"}
+
+
+async def test_host_whose_entering_hook_was_cut_off_keeps_its_place_while_it_waits_for_its_next_try(
+    tmp_path: Path,
+) -> None:
+    """The hook may have taken it out of service: another host in its place would be one too many."""
+    fleet = Fleet(tmp_path, hosts=1, hooks=[DRAIN], rollout={"waves": [{"canary": {"count": 1}}]})
+    await fleet.begin()
+    await fleet.gate(1)
+    fleet.going_dark("web-01", phase="enter")
+    held: list[list[str]] = []
+    inner = fleet.site.pause
+
+    async def pause(length: float) -> None:
+        held.append([lease.target for lease in fleet.ledger.leases()])
+        fleet.as_before()
+        fleet.hosts.change("web-01", offline=False)
+        await inner(length)
+
+    fleet.site = replace(fleet.site, pause=pause)
+    await fleet.apply(1)
+    assert held[0] == ["web-01"]
+    assert fleet.outcomes() == {"web-01": "applied"}
+    assert fleet.ledger.leases() == []
+    assert not fleet.twice()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from patching.ledger.base import Claim, Lease
 from patching.rollout.answers import VerdictName
@@ -49,3 +52,32 @@ async def test_lease_of_a_worker_killed_before_it_changed_anything_is_freed_thou
     fleet.clock.advance(seconds=60)
     await reconcile(fleet.site)
     assert fleet.ledger.leases() == []
+
+
+def left_on_ended(fleet: Fleet) -> list[str]:
+    """Name the targets that have ended and whose places a worker did not give back."""
+    ended = {name for name, outcome in fleet.outcomes().items() if outcome == "applied"}
+    return [lease.target for lease in fleet.ledger.leases() if lease.target in ended]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rules", [{"maxUnavailable": 1}, {"maxUnavailable": "100%"}], ids=["domain", "reboot"])
+async def test_target_that_waits_for_a_place_frees_what_a_dead_worker_left_on_one_that_has_ended(
+    tmp_path: Path, rules: dict[str, Any]
+) -> None:
+    """Else its wave would wait until somebody reconciles: no other task of the run can come while it is at work."""
+    waves = [{"canary": {"count": 1}}, {"size": "100%"}]
+    rollout = {"waves": waves, "failureDomain": "role", **rules}
+    fleet = Fleet(tmp_path, hosts=4, verify=[], rollout=rollout, reboot={"maxConcurrent": 1})
+    for name in fleet.names:
+        fleet.hosts.add(name, installed={"kernel": "6.1", "shop": "1.0"}, offers={"kernel": "6.2"})
+    await fleet.begin()
+    assert await fleet.wave(1) is VerdictName.PROMOTE
+    await fleet.gate(2)
+    assert kill_at(fleet, "target-outcome-written", 1, "apply:2") == -9
+    assert len(left_on_ended(fleet)) == 1
+    fleet.clock.advance(seconds=60)
+    await fleet.apply(2)
+    assert set(fleet.outcomes().values()) == {"applied"}
+    assert left_on_ended(fleet) == []
+    assert not fleet.twice()

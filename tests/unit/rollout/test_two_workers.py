@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from patching.errors import LedgerConflict
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.policy import Retry
 from patching.rollout import control
+from patching.rollout.change_job import ChangeJob
 from patching.rollout.closing import close_run
 from patching.rollout.judging import judge
 from patching.rollout.planning import make_plan
-from patching.rollout.record import first_written
+from patching.rollout.record import Record, first_written
 from patching.rollout.retries import bounded
+from patching.rollout.states import RolloutState
 from unit.rollout.fleet import START, Fleet
 
 
@@ -165,3 +167,86 @@ def test_next_try_is_never_later_than_the_longest_pause_though_its_writer_had_a_
     wrong, soon = START + timedelta(hours=1), START + timedelta(seconds=20)
     assert bounded(wrong, rules, START) == START + timedelta(seconds=rules.longest)
     assert bounded(soon, rules, START) == soon
+
+
+async def test_job_takes_its_target_up_as_it_is_when_it_has_the_lease(tmp_path: Path) -> None:
+    """Between its look and its lease another worker tried the target: a generation must not be begun twice."""
+    fleet = Fleet(tmp_path, hosts=3)
+    await fleet.begin()
+    await fleet.gate(1)
+    planned = next(item for item in fleet.frozen.targets if item.wave == 1)
+    seen = fleet.ledger.target(fleet.rollout, planned.target.name)
+    assert seen is not None
+    body = {"generation": 1, "reason": "another worker's try", "reopen": False}
+    key = f"generation:{seen.target}:1"
+    entry = NewEntry(chain=fleet.rollout, kind=EntryKind.GENERATION_RAISED, key=key, target=seen.target, body=body)
+    fleet.ledger.append(entry)
+    record = Record(fleet.site, fleet.rollout)
+    channel, driver = fleet.site.channel("fleet"), fleet.site.driver("simulated", {})
+    job = ChangeJob(record, fleet.frozen, planned, channel, driver, seen)
+    await job.run()
+    await record.close()
+    assert job.generation == 1
+    assert len(fleet.hosts.markers(seen.target)) == 1
+
+
+@pytest.mark.parametrize("state", ["held", "aborted"])
+async def test_gate_that_a_person_was_faster_than_stays_shut_and_says_so(tmp_path: Path, state: str) -> None:
+    fleet = Fleet(tmp_path, hosts=3)
+    await fleet.begin()
+
+    def meanwhile() -> datetime:
+        """The gate asks for the time between its look at the state and its opening."""
+        row = fleet.ledger.rollout(fleet.rollout)
+        if row is not None and row.state is RolloutState.WAITING:
+            fleet.ledger.transition(fleet.rollout, RolloutState(state), reason="not tonight", actor="anna")
+        return fleet.clock()
+
+    fleet.site = replace(fleet.site, clock=meanwhile)
+    answer = await fleet.gate(1)
+    assert (answer.state, answer.sentence) == ("refused", f'the rollout is "{state}"')
+    assert fleet.ledger.find(fleet.rollout, "wave-started:1") is None
+
+
+async def test_what_two_workers_did_in_one_shard_is_written_by_both(tmp_path: Path) -> None:
+    fleet, _ = await canary_applied(tmp_path)
+    real, slept = fleet.ledger.entries, []
+
+    def before_the_other(chain: str, **how: Any) -> Any:
+        found = real(chain, **how)
+        if how.get("kinds") == [EntryKind.WAVE_APPLIED] and not slept:
+            slept.append(chain)
+            body = {"wave": 1, "shard": 0, "run": "run-1", "stop": None, "applied": 0}
+            key = f"wave-applied:1:0:run-1:{len(found)}"
+            fleet.ledger.append(NewEntry(chain=chain, kind=EntryKind.WAVE_APPLIED, key=key, body=body))
+        return found
+
+    fleet.ledger.entries = before_the_other  # type: ignore[method-assign]
+    await fleet.apply(1)
+    fleet.ledger.entries = real  # type: ignore[method-assign]
+    written = fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.WAVE_APPLIED])
+    assert slept
+    assert [entry.body["applied"] for entry in written] == [1, 0, 1]
+
+
+async def test_undo_after_the_first_wave_waits_for_no_place_that_a_later_wave_holds(tmp_path: Path) -> None:
+    """A target of wave 2 whose outcome is unknown holds the only place, and its own wave's undo comes later."""
+    waves = [{"canary": {"count": 1}}, {"size": "100%"}]
+    rollout = {"waves": waves, "failureDomain": "role", "maxUnavailable": 1}
+    fleet = Fleet(tmp_path, hosts=2, verify=[], rollout=rollout)
+    await fleet.begin()
+    await fleet.wave(1)
+    await fleet.gate(2)
+    (late,) = fleet.frozen.waves[1].targets
+    fleet.going_dark(late)
+    await fleet.apply(2)
+    assert fleet.outcomes()[late] == "unknown"
+    fleet.as_before()
+    fleet.hosts.change(late, offline=False)
+    control.hold(fleet.ledger, fleet.rollout, "anna", "what is this")
+    control.undo(fleet.ledger, fleet.rollout, "anna", "it must go back")
+    assert (await fleet.undo(1)).counts == {"undone": 2}
+    assert (await fleet.undo(2)).skipped
+    assert set(fleet.versions().values()) == {"1.0"}
+    assert (await fleet.finish()).rollout == fleet.rollout
+    assert fleet.state == "undone"
