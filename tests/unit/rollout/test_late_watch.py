@@ -93,4 +93,5 @@ async def test_watch_takes_its_share_of_the_false_alarm_bound(tmp_path):
     watched, plain = Fleet(tmp_path / "a", rollout={"watch": "24h"}), Fleet(tmp_path / "b")
     await watched.plan()
     await plain.plan()
-    assert watched.frozen.looks == plain.frozen.looks + 1 == len(plain.frozen.waves) + 1
+    assert watched.frozen.looks == plain.frozen.looks + 1
+    assert plain.frozen.looks >= len(plain.frozen.waves)
