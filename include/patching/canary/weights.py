@@ -28,19 +28,20 @@ def guarded(checks: Sequence[Check], targets: int) -> bool:
     return targets > 1 and any(watches(check) for check in checks)
 
 
-def looks_of(checks: Sequence[Check], waves: Sequence[int], *, watched: bool) -> int:
+def looks_of(checks: Sequence[Check], waves: Sequence[int], *, watched: bool, dependents: int = 0) -> int:
     """Give how many shares a rollout with waves of so many targets needs.
 
-    One a wave for its soak, one more for the guard of each guarded wave, and one where the end is ``watched``.
+    One a wave for its soak, one more for the guard of each guarded wave, one where the end is ``watched``, and one for
+    each service that is judged in a wave because it depends on it (``dependents``, summed over the waves).
     """
-    return len(waves) + sum(guarded(checks, targets) for targets in waves) + watched
+    return len(waves) + sum(guarded(checks, targets) for targets in waves) + watched + dependents
 
 
-def replayed_looks(policy: Policy, judged: Sequence[int]) -> int:
+def replayed_looks(policy: Policy, judged: Sequence[int], dependents: int = 0) -> int:
     """Give the shares of a recorded rollout whose judged waves had so many targets; the others are taken as guarded."""
     rules = policy.spec.rollout
     waves = [*judged, *[2] * (len(rules.waves) - len(judged))]
-    return looks_of(policy.spec.verify, waves, watched=bool(rules.watch))
+    return looks_of(policy.spec.verify, waves, watched=bool(rules.watch), dependents=dependents)
 
 
 def block_share(number: int) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from patching.canary.dependent import dependent_check, service_of
 from patching.canary.judge import judge_wave
 from patching.canary.kept import from_json, judge_metric
 from patching.canary.recorded import RecordingUnreadable
@@ -23,15 +26,26 @@ def rejudged(policy: Policy, rollout: str, url: str) -> dict[int, WaveVerdict]:
     """
     evidence = _evidence(open_named(url), rollout)
     checks = [check for check in policy.spec.verify if check.prometheus is not None]
+    own = {check.name for check in checks}
     hosts = {
-        wave: {name for one in kept.values() for name in one["canary"]["targets"]} for wave, kept in evidence.items()
+        wave: {name for check, one in kept.items() if check in own for name in one["canary"]["targets"]}
+        for wave, kept in evidence.items()
     }
-    looks = replayed_looks(policy, [len(names) for names in hosts.values()])
+    felt = {wave: [one for check in checks for one in _dependents(check, kept, own)] for wave, kept in evidence.items()}
+    services = sum(len(found) for found in felt.values()) // max(len(checks), 1)
+    looks = replayed_looks(policy, [len(names) for names in hosts.values()], services)
     verdicts = {}
     for wave, kept in sorted(evidence.items()):
-        answers = [_again(check, kept.get(check.name), share_of(check, checks, looks)) for check in checks]
-        verdicts[wave] = judge_wave(answers, [], checks, sorted(hosts[wave]))
+        asked = [*checks, *felt[wave]]
+        answers = [_again(check, kept.get(check.name), share_of(check, checks, looks)) for check in asked]
+        verdicts[wave] = judge_wave(answers, [], asked, sorted(hosts[wave]))
     return verdicts
+
+
+def _dependents(check: Check, kept: Collection[str], own: Collection[str]) -> list[Check]:
+    """Make the checks of the services that were measured because they depend on what the wave changed."""
+    services = [service_of(name, check) for name in kept if name not in own]
+    return [dependent_check(check, service) for service in services if service is not None]
 
 
 def _again(check: Check, kept: dict[str, JsonValue] | None, share: float) -> CheckVerdict:

@@ -11,6 +11,7 @@ from patching.advisory import Finding, Priority
 from patching.canary.error_budget import BudgetView
 from patching.canary.weights import looks_of
 from patching.change import Patch, Refusal, Undo
+from patching.plan.dependents import dependents
 from patching.policy import Policy
 from patching.target import Target
 from patching.value import JsonValue, Value, digest
@@ -111,7 +112,16 @@ class Plan(Value):
     def looks(self) -> int:
         """How many shares the bound of false alarms has, see ``canary.weights``."""
         spec = self.policy.spec
-        return looks_of(spec.verify, [len(wave.targets) for wave in self.waves], watched=bool(spec.rollout.watch))
+        sizes, affected = [len(wave.targets) for wave in self.waves], 0
+        if spec.rollout.depends_on:
+            affected = sum(len(self.dependents(wave.index)) for wave in self.waves)
+        return looks_of(spec.verify, sizes, watched=bool(spec.rollout.watch), dependents=affected)
+
+    def dependents(self, wave: int) -> dict[str, tuple[str, ...]]:
+        """Services that depend on what a wave changes, each with its targets, see ``plan.dependents``."""
+        found = self.wave(wave)
+        targets = [item.target for item in self.targets]
+        return dependents(self.policy.spec.rollout, targets, found.targets) if found is not None else {}
 
     def wave(self, index: int) -> PlannedWave | None:
         """Wave by its number from 1, None where the plan has fewer."""

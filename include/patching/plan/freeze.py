@@ -9,6 +9,7 @@ from patching.advisory import Finding, Priority
 from patching.change import Patch, Refusal, Undo
 from patching.limits import PatchLimits
 from patching.plan.capacity import Domain, blocked, domains, service_of, services, shared, shared_reboots
+from patching.plan.dependents import dependents
 from patching.plan.document import Exclusion, Plan, PlannedTarget
 from patching.plan.order import Order
 from patching.plan.power import plan_power
@@ -73,6 +74,7 @@ def freeze_plan(
     wave_of = {name: wave.index for wave in waves for name in wave.targets}
     planned = [_planned(item, wave_of[item.target.name], policy) for item in moving]
     planned.sort(key=lambda item: (item.wave, item.priority.rank, item.target.name))
+    affected = {wave.index: dependents(rules, [item.target for item in planned], wave.targets) for wave in waves}
     needed, reason = approval_needed(policy, planned, emergency=emergency)
     return Plan(
         rollout=rollout,
@@ -85,7 +87,7 @@ def freeze_plan(
         targets=tuple(planned),
         exclusions=tuple(sorted(left, key=lambda item: (item.code, item.target))),
         waves=waves,
-        power=plan_power(policy.spec.verify, waves, watched=bool(rules.watch)),
+        power=plan_power(policy.spec.verify, waves, affected, watched=bool(rules.watch)),
         blocked_domains=tuple(dict.fromkeys(said for _, said in stuck.values())),
         domain_limits=_places(places.domains),
         service_limits=_places(places.services),

@@ -7,8 +7,9 @@ rule of three); n = ⌈ln(1 − c)/ln(1 − p)⌉ targets are needed to see a sh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from patching.canary.dependent import dependent_check
 from patching.canary.power import TYPICAL_SPREAD, seen_ratio
 from patching.canary.weights import looks_of, share_of
 from patching.plan.document import CheckPower, PlannedWave
@@ -32,25 +33,40 @@ def targets_to_see(share: float, confidence: float = CONFIDENCE) -> int:
 
 
 def plan_power(
-    checks: Sequence[Check], waves: Sequence[PlannedWave], *, watched: bool = False
+    checks: Sequence[Check],
+    waves: Sequence[PlannedWave],
+    affected: Mapping[int, Mapping[str, Sequence[str]]] | None = None,
+    *,
+    watched: bool = False,
 ) -> tuple[CheckPower, ...]:
     """State for every wave what the checks can see there; a small fleet and missing checks are said as they are.
 
-    Statements about the plan as a whole have check ``-`` and stand with the first wave. ``watched``: the rollout is
-    watched after its end.
+    Statements about the plan as a whole have check ``-`` and stand with the first wave. ``affected``: for
+    each wave the services that depend on it, with their targets. ``watched``: the rollout is watched after its end.
     """
     if not waves:
         return ()
     total = sum(len(wave.targets) for wave in waves)
     said = _of_fleet(total, checks)
     left = total
-    looks = looks_of(checks, [len(wave.targets) for wave in waves], watched=watched)
+    affected, gone = affected or {}, set[str]()
+    number = sum(len(services) for services in affected.values())
+    looks = looks_of(checks, [len(wave.targets) for wave in waves], watched=watched, dependents=number)
     shares = [share_of(check, checks, looks) for check in checks]
     for wave in waves:
         left -= len(wave.targets)
+        gone |= set(wave.targets)
+        services = affected.get(wave.index, {})
+        controls = left - len({name for names in services.values() for name in names} - gone)
         said += [
-            _probe(check, wave) if check.prometheus is None else _metric(check, wave, left, share)
+            _probe(check, wave) if check.prometheus is None else _metric(check, wave, controls, share)
             for check, share in zip(checks, shares, strict=True)
+        ]
+        said += [
+            _dependent(check, wave, service, len(names))
+            for service, names in services.items()
+            for check in checks
+            if check.prometheus is not None
         ]
     return tuple(said)
 
@@ -98,6 +114,14 @@ def _metric(check: Check, wave: PlannedWave, controls: int, share: float) -> Che
     if not wave.soak:
         statement += "; without a soak there is hardly a request to judge by"
     return CheckPower(check=check.name, wave=wave.index, comparison=chosen, statement=statement)
+
+
+def _dependent(check: Check, wave: PlannedWave, service: str, size: int) -> CheckPower:
+    """Say how a service is judged that only depends on what the wave changes."""
+    own = "its" if size == 1 else "their"
+    statement = f"depends on what is changed: {_targets(size)} against {own} own time before"
+    named = dependent_check(check, service).name
+    return CheckPower(check=named, wave=wave.index, comparison="before", statement=statement)
 
 
 def _seen(check: Check, wave: PlannedWave, controls: int, share: float) -> str:

@@ -76,8 +76,8 @@ def _checks(waves: Sequence[Document]) -> list[str]:
     rows = [_check_row(wave["wave"], check) for wave in waves for check in wave["checks"]]
     if not rows:
         return []
-    head = "| wave | check | verdict | compared with | changed | reference | ratio (limits) | p |"
-    return ["## What was measured", "", head, "|---|---|---|---|---|---|---|---|", *rows, ""]
+    head = "| wave | check | verdict | compared with | changed | reference | ratio (limits) | p | moved by |"
+    return ["## What was measured", "", head, "|---|---|---|---|---|---|---|---|---|", *rows, ""]
 
 
 def _check_row(wave: JsonValue, check: Document) -> str:
@@ -94,6 +94,7 @@ def _check_row(wave: JsonValue, check: Document) -> str:
         reference,
         _ratio(numbers),
         "-" if p_value is None else f"{p_value:.2g} (alarm at {numbers.get('alpha', 0):.2g})",
+        _when(numbers.get("alarm_at")),
     )
 
 

@@ -252,7 +252,8 @@ def _plots(entries: Sequence[LedgerEntry], measured: Mapping[str, JsonValue]) ->
         if document is None:
             continue
         wave, check = int(entry.body["wave"]), str(entry.body["check"])
-        plot = plot_of(f"{check}: error share of wave {wave} against control", document)
+        beside = any(item["role"] == "control" for item in document["series"])
+        plot = plot_of(f"{check}: error share of wave {wave}{' against control' if beside else ''}", document)
         few = plot.model_copy(update={"changes": _few(plot.changes)})
         plain = few.model_dump(mode="json")
         found[wave, check] = {"wave": wave, "check": check, "changed": len(plot.changes), **plain}

@@ -195,8 +195,11 @@ def _open(site: Site, plan: Plan, answer: GateAnswer, run_id: str) -> GateAnswer
     found = plan.wave(wave)
     targets = list(found.targets) if found else []
     gone = (Outcome.SUPERSEDED, Outcome.QUARANTINED)
+    affected = {name for names in plan.dependents(wave).values() for name in names}
     control = [
-        item.target.name for item in plan.targets if item.wave > wave and rows[item.target.name].outcome not in gone
+        item.target.name
+        for item in plan.targets
+        if item.wave > wave and item.target.name not in affected and rows[item.target.name].outcome not in gone
     ]
     passed = ", ".join(_passes(plan))
     reason = f"open (emergency: passes {passed})" if passed else "open"

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from patching.canary.kept import judge_metric
 from patching.canary.verdicts import CheckVerdict, WaveVerdict
-from patching.canary.weights import share_of
 from patching.errors import MetricSourceUnavailable
 from patching.ledger.base import TargetRow
 from patching.plan.document import Plan
 from patching.rollout.answers import VerdictName
-from patching.rollout.measuring import Measured, measure
+from patching.rollout.asked import asked_of, judge_asked, measure_asked
+from patching.rollout.measuring import Measured
 from patching.rollout.site import Site
 
 SHORTEST_SOAK = 60.0
@@ -45,16 +44,16 @@ async def early_alarm(
         return None
     verdicts: list[CheckVerdict] = []
     evidence: dict[str, Measured] = {}
-    checks = plan.policy.spec.verify
-    for check in checks:
-        if check.prometheus is None or check.dry_run or not check.critical:
+    for asked in asked_of(plan, applied[0].wave):
+        check = asked.check
+        if check.dry_run or not check.critical:
             continue
         try:
-            measured = await measure(site, plan, check, applied, control)
+            measured = await measure_asked(site, plan, asked, applied, control)
         except MetricSourceUnavailable as error:
             site.log(f"{check.name}: not looked at while the wave soaks: {error}")
             continue
-        verdicts.append(judge_metric(check, measured.evidence, share_of(check, checks, looks), last=False))
+        verdicts.append(judge_asked(plan, asked, measured, looks, last=False))
         evidence[check.name] = measured
     alarms = [verdict.reason for verdict in verdicts if verdict.verdict is VerdictName.UNDO]
     if not alarms:

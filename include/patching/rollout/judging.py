@@ -7,25 +7,23 @@ from datetime import datetime, timedelta
 
 from patching.canary.error_budget import Level
 from patching.canary.judge import judge_wave
-from patching.canary.kept import judge_metric
 from patching.canary.verdicts import CheckVerdict, ProbeResult, WaveVerdict
-from patching.canary.weights import share_of
 from patching.change import Outcome, TargetState
 from patching.errors import ChannelError, MetricSourceUnavailable
 from patching.ledger.base import RolloutRow, TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan
-from patching.policy import Check
 from patching.probes.checks import run_probes
 from patching.quantity import format_duration
 from patching.rollout.answers import JudgeAnswer, VerdictName
+from patching.rollout.asked import Asked, asked_of, judge_asked, measure_asked
 from patching.rollout.budgets import Stop, answered_for, spent
 from patching.rollout.drill import missing
 from patching.rollout.error_budget import record_budgets
 from patching.rollout.gates import closed_by_time, reopenings, verdict_of
 from patching.rollout.guard import early_alarm, next_look
 from patching.rollout.losses import loss_stop, lost_targets
-from patching.rollout.measuring import Measured, measure
+from patching.rollout.measuring import Measured
 from patching.rollout.record import first_written, frozen_plan, measured_entry, moved, say_waiting
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
@@ -167,11 +165,10 @@ async def _decide(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], 
     if not applied:
         return _conclude(site, plan, wave, nothing_applied(plan, wave, rows), [])
     probes = await _probe_again(site, plan, applied)
-    checks: list[CheckVerdict] = []
-    for check in plan.policy.spec.verify:
-        if check.prometheus is not None:
-            checks.append(await _judge_metric(site, plan, wave, check, applied, _untouched(site, plan, control)))
-    verdict = judge_wave(checks, probes, plan.policy.spec.verify, [row.target for row in applied])
+    metrics = asked_of(plan, wave)
+    checks = [await _judge_metric(site, plan, wave, one, applied, _untouched(site, plan, control)) for one in metrics]
+    verify = [*plan.policy.spec.verify, *(one.check for one in metrics if one.service)]
+    verdict = judge_wave(checks, probes, verify, [row.target for row in applied])
     verdict = _restrained(plan, verdict)
     if verdict.verdict is VerdictName.PROMOTE and (said := await _not_afforded(site, plan, wave)) is not None:
         verdict = verdict.model_copy(update={"verdict": VerdictName.HOLD, "reason": f"{said}; {verdict.reason}"})
@@ -237,16 +234,16 @@ async def _probe_again(site: Site, plan: Plan, applied: Sequence[TargetRow]) -> 
 
 
 async def _judge_metric(
-    site: Site, plan: Plan, wave: int, check: Check, applied: Sequence[TargetRow], control: Sequence[str]
+    site: Site, plan: Plan, wave: int, asked: Asked, applied: Sequence[TargetRow], control: Sequence[str]
 ) -> CheckVerdict:
     try:
-        measured = await measure(site, plan, check, applied, control)
+        measured = await measure_asked(site, plan, asked, applied, control)
     except MetricSourceUnavailable as error:
-        return CheckVerdict.unavailable(check, str(error))
-    _keep(site, plan, wave, check.name, measured)
+        return CheckVerdict.unavailable(asked.check, str(error))
+    _keep(site, plan, wave, asked.check.name, measured)
     # A wave that is judged anew after a retry is one more look, and takes its share of the false alarms.
     looks = plan.looks + reopenings(site.ledger, plan.rollout, wave)
-    return judge_metric(check, measured.evidence, share_of(check, plan.policy.spec.verify, looks))
+    return judge_asked(plan, asked, measured, looks)
 
 
 def _keep(site: Site, plan: Plan, wave: int, check: str, measured: Measured) -> None:

@@ -131,11 +131,17 @@ class Spans:
 
 
 async def measure(
-    site: Site, plan: Plan, check: Check, applied: Sequence[TargetRow], control: Sequence[str]
+    site: Site,
+    plan: Plan,
+    check: Check,
+    applied: Sequence[TargetRow],
+    control: Sequence[str],
+    of: Sequence[str] | None = None,
 ) -> Measured:
     """Read one check's metric for patched and control targets in the same span, and for the time before.
 
-    The span runs from the end of the last change to now. Raises MetricSourceUnavailable.
+    The span runs from the end of the last change to now. ``of`` are the targets that are measured, where those are not
+    the patched ones themselves. Raises MetricSourceUnavailable.
     """
     wave = plan.wave(applied[0].wave)
     spans = Spans(
@@ -145,11 +151,17 @@ async def measure(
         soak=wave.soak if wave is not None else 0.0,
         before=check.prometheus.before if check.prometheus is not None else 0.0,
     )
-    return await measure_spans(site, plan, check, applied, control, spans)
+    return await measure_spans(site, plan, check, applied, control, spans, of)
 
 
 async def measure_spans(
-    site: Site, plan: Plan, check: Check, applied: Sequence[TargetRow], control: Sequence[str], spans: Spans
+    site: Site,
+    plan: Plan,
+    check: Check,
+    applied: Sequence[TargetRow],
+    control: Sequence[str],
+    spans: Spans,
+    of: Sequence[str] | None = None,
 ) -> Measured:
     """Read one check's metric for patched and control targets in given spans; raises MetricSourceUnavailable."""
     rules = check.prometheus
@@ -157,7 +169,8 @@ async def measure_spans(
         raise ValueError(f'check "{check.name}" has no metrics')
     source = site.metrics(rules.connection)
     found = {item.target.name: matchers(item.target, rules.series) for item in plan.targets}
-    sides = [{name: found[name] for name in names} for names in ([row.target for row in applied], control)]
+    measured = [row.target for row in applied] if of is None else of
+    sides = [{name: found[name] for name in names} for names in (measured, control)]
     # Where a job began: what it did shows in the metrics before it has ended.
     jobs = tuple((row.target, row.began_at.isoformat()) for row in applied if row.began_at is not None)
     if rules.query is not None:
