@@ -99,7 +99,7 @@ MEANING: dict[str, dict[str, str]] = {
         "maxUnavailable": "Targets of a failure domain, and of a service, that may be unavailable at once; those "
         "already down count.",
         "minHealthy": "Targets of a service (without `service`: of the policy) that always stay healthy.",
-        "dependsOn": "Services that are done before a service begins: `web: [db, cache]`; it is judged with their waves.",
+        "dependsOn": "Services that are done before a service begins: `web: [db, cache]`; judged with their waves.",
         "waves": "At most eight waves: a canary first, growing sizes, 100% last; by default 1, 10%, 100%.",
         "drill": "Whether the first canary is undone and changed again, as a proof, before anybody else follows.",
         "watch": "How long the metrics are watched for a late regression after the rollout was completed.",

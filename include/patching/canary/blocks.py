@@ -34,6 +34,9 @@ SHORTEST_SOAK = 60.0
 SETTLING = 0.2
 """Part of a block that a changed target is left alone before it counts."""
 
+GATHERING = 0.2
+"""Part of a block that the first one waits for the targets that are changed together with the first."""
+
 LAG = 0.05
 """Part of a block that is waited for after its end, for the last scrape."""
 
@@ -73,14 +76,14 @@ def next_block(
 ) -> Block | None:
     """Give the next complete block from ``free`` on, the end of the last one; None while there is none.
 
-    ``wave`` are the targets of the wave, ``rest`` those of later waves. A block begins when the first change has
-    settled.
+    ``wave`` are the targets of the wave, ``rest`` those of later waves. The first block
+    begins when the first change has settled, and those that ended soon after it.
     """
     settling = timedelta(seconds=SETTLING * length)
     settled = {one.target: one.ended + settling for one in wave if one.applied and one.pristine and one.ended}
     if not settled:
         return None
-    start = max(free, min(settled.values()))
+    start = max(free, min(settled.values()) + timedelta(seconds=GATHERING * length))
     end = start + timedelta(seconds=length)
     if now < end + timedelta(seconds=LAG * length):
         return None

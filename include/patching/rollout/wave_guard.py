@@ -76,7 +76,8 @@ class WaveGuard:
     async def look(self) -> None:
         """Judge every check in every block that is complete by now; raises LedgerUnavailable."""
         for check in self.checks:
-            while (block := self._next(check)) is not None and await self._judged(check, block):
+            # Thousands of rows are read off the event loop, which keeps the leases of the jobs alive.
+            while (block := await asyncio.to_thread(self._next, check)) and await self._judged(check, block):
                 pass
 
     def _next(self, check: Check) -> Block | None:

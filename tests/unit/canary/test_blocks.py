@@ -65,13 +65,20 @@ def test_sides_are_who_was_settled_before_and_who_had_not_begun_after(wave, rest
 
 def test_block_is_the_same_whenever_it_is_asked_for() -> None:
     """Late looks catch up: who began after the block's end is its control, though changed by now."""
-    wave = [Course("w0", at(0), at(10), applied=True), Course("w1", at(150), at(160), applied=True)]
-    early = next_block(1, at(0), [wave[0], Course("w1")], [], LENGTH, at(135))
+    wave = [Course("w0", at(0), at(10), applied=True), Course("w1", at(200), at(210), applied=True)]
+    early = next_block(1, at(0), [wave[0], Course("w1")], [], LENGTH, at(155))
     assert early == next_block(1, at(0), wave, [], LENGTH, at(900))
     assert early is not None
-    assert (early.treated, early.control, early.start) == (("w0",), ("w1",), at(30))
-    assert next_block(1, at(0), [wave[0], Course("w1")], [], LENGTH, at(134)) is None
+    assert (early.treated, early.control, early.start) == (("w0",), ("w1",), at(50))
+    assert next_block(1, at(0), [wave[0], Course("w1")], [], LENGTH, at(154)) is None
     assert next_block(2, early.end, wave, [], LENGTH, at(900)) is None
+
+
+def test_first_block_has_those_that_ended_soon_after_the_first() -> None:
+    wave = [Course(f"w{end}", at(0), at(end), applied=True) for end in (10, 29, 31)]
+    block = next_block(1, at(0), wave, [Course("r")], LENGTH, at(900))
+    assert block is not None
+    assert block.treated == ("w10", "w29")
 
 
 def test_shares_of_blocks_waves_and_metrics_sum_to_at_most_one() -> None:

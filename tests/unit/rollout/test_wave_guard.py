@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from patching.channels.base import Session
+from patching.channels.simulated import SimulatedChannel
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.rollout.answers import VerdictName
 from patching.sources.base import Sample
+from patching.target import Target
 from unit.rollout.fleet import Fleet, Metrics
 
 WAVES = [{"canary": {"count": 1}}, {"size": "100%", "soak": "1m"}]
@@ -44,13 +48,38 @@ async def applying(folder: Path, share: float, **spec: Any) -> Fleet:
         if point == "target-outcome-written":
             fleet.clock.advance(seconds=15)
 
-    fleet.site = replace(fleet.site, look_every=0.001, concurrency=1, lease_ttl=3600.0, crash=crash)
+    calm = fleet.site
+
+    def channel(name: str) -> SimulatedChannel:
+        found = calm.channel(name)
+        opened = found.open
+
+        async def open_judged(target: Target) -> Session:
+            while unjudged(fleet):  # noqa: ASYNC110 - the guard tells nobody what it has judged
+                await asyncio.sleep(0.005)
+            return await opened(target)
+
+        found.open = open_judged
+        return found
+
+    fleet.site = replace(fleet.site, look_every=0.01, concurrency=1, lease_ttl=3600.0, crash=crash, channel=channel)
     fleet.metrics = OfChanged(errors={name: share for name in fleet.names if name not in changed(fleet)}, fleet=fleet)
     return fleet
 
 
 def changed(fleet: Fleet) -> set[str]:
     return {name for name, version in fleet.versions().items() if version == "1.1"}
+
+
+def unjudged(fleet: Fleet) -> bool:
+    """Say whether a complete block waits for the guard: no further target begins before, however slow a machine is."""
+    rows = [row for row in fleet.ledger.targets(fleet.rollout) if row.wave == 2]
+    ended = [row.ended_at for row in rows if row.ended_at is not None]
+    if fleet.metrics.down or not ended or all(row.began_at is not None for row in rows):
+        return False
+    complete = int((fleet.clock.now - min(ended)).total_seconds() - 9) // 20
+    found = blocks(fleet)
+    return len(found) < complete and not any(entry.body["verdict"]["verdict"] == "undo" for entry in found)
 
 
 def blocks(fleet: Fleet) -> list[LedgerEntry]:
