@@ -24,6 +24,14 @@ TEMPLATE = ROOT / "tests" / "demo" / "policies" / "shopfront-security.yaml"
 SETTLED = 4.0
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a rollout through Airflow the time that it may take, its lab and its Airflow included."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(900))
+
+
 def free_port() -> int:
     """Find a port of the loopback that nobody uses."""
     with socket.socket() as probe:
