@@ -10,8 +10,10 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import asyncssh
 import pytest
 
 from adapters.openssh import ADDRESS, OpenSsh, keygen, ssh_agent, system_user
@@ -230,6 +232,27 @@ async def test_a_refused_sudo_says_so_runs_nothing_and_shows_no_password(
     assert reply.exit_code != 0
     assert not touched.exists()
     nothing_shows(caplog, refused.value, reply, *([password] if password else []))
+
+
+@needs_sudo
+async def test_a_sudo_that_refused_before_it_took_its_input_is_heard(
+    server: OpenSsh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine of ours writes late: the channel is shut by then, and the host is not offline for that."""
+    real = asyncssh.SSHClientConnection.create_process
+
+    async def ended_first(*given: Any, **how: Any) -> Any:
+        process = await real(*given, **how)
+        await process.channel.wait_closed()
+        return process
+
+    with system_user(PASSWORD, "") as user:
+        channel = SshChannel(connection(server, user, key_file=str(server.directory / "client")))
+        session = await channel.open(server.target())
+        monkeypatch.setattr(asyncssh.SSHClientConnection, "create_process", ended_first)
+        with pytest.raises(LoginRefused, match="sudoers"):
+            await session.start(uuid4().hex, act("true"))
+        await session.close()
 
 
 @pytest.fixture

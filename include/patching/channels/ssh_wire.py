@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -87,8 +88,10 @@ class SshWire:
                 command.line, encoding=None
             )
             async with process:
-                process.stdin.write((command.lead + framed(program)).encode())
-                process.stdin.write_eof()
+                # What ended before it took its input (sudo refuses at once) says why on its other streams.
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write((command.lead + framed(program)).encode())
+                    process.stdin.write_eof()
                 (out, cut), (err, cut_too) = await asyncio.gather(
                     self._collect(process.stdout), self._collect(process.stderr)
                 )
