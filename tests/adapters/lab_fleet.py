@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lab import Lab
+from ledger_suite.empty import place_empty_ledger
 from patching.channels.ssh import SshChannel
 from patching.drivers.apt import AptDriver
 from patching.drivers.apt_options import AptOptions
@@ -110,7 +111,7 @@ class LabFleet(Fleet):
     def compose(self, folder: Path, clock: Any, policy: Policy) -> None:
         self.folder, self.clock, self.policy = folder, clock, policy
         self.known_hosts = folder / "known_hosts"
-        self.ledger = open_ledger(f"sqlite:///{folder}/ledger.sqlite")
+        self.ledger = open_ledger(place_empty_ledger(folder / "ledger.sqlite"))
         self.said: list[str] = []
         connections = LabConnections(self.lab, self.known_hosts)
         self.site = Site(

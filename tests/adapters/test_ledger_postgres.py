@@ -29,17 +29,25 @@ def server() -> Iterator[PostgresServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def migrated(server: PostgresServer) -> str:
+    """Name of a database with a ledger's tables, to be copied: migrating takes longer than most tests."""
+    url = server.fresh()
+    open_ledger(url).close()
+    return str(sa.make_url(url).database)
+
+
 @pytest.fixture
 def clock() -> SetClock:
     return SetClock()
 
 
 @pytest.fixture
-def fresh(server: PostgresServer, clock: SetClock) -> Iterator[Callable[[], SqlLedger]]:
+def fresh(server: PostgresServer, migrated: str, clock: SetClock) -> Iterator[Callable[[], SqlLedger]]:
     made: list[SqlLedger] = []
 
     def make() -> SqlLedger:
-        made.append(open_ledger(server.fresh(), clock=clock))
+        made.append(open_ledger(server.fresh(migrated), clock=clock))
         return made[-1]
 
     yield make

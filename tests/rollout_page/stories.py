@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ledger_suite.empty import place_empty_ledger
 from patching.advisory import Priority
 from patching.change import Outcome, Patch, Phase, Step, StepKind, Undo, step_id
 from patching.ledger.base import Ledger
@@ -35,7 +36,7 @@ class Moment:
 def open_story_ledger(folder: Path) -> tuple[SqlLedger, Moment]:
     """Open a ledger with a clock of its own."""
     clock = Moment()
-    return open_ledger(f"sqlite:///{folder}/ledger.sqlite", clock=clock), clock
+    return open_ledger(place_empty_ledger(folder / "ledger.sqlite"), clock=clock), clock
 
 
 def policy(name: str) -> Policy:

@@ -52,11 +52,11 @@ class PostgresServer:
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-m", mode, "-w", "stop")
 
-    def fresh(self) -> str:
-        """Make an empty database; gives its URL."""
+    def fresh(self, template: str = "template1") -> str:
+        """Make a database, empty or as ``template`` is; gives its URL."""
         self._made += 1
         name = f"ledger{self._made}"
-        self.ask(f"CREATE DATABASE {name}")
+        self.ask(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
     def ask(self, statement: str, database: str = "postgres", **values: str) -> list[tuple[Any, ...]]:

@@ -6,7 +6,6 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from ledger_suite.empty import place_empty_ledger
 from ledger_suite.values import SetClock
 from patching.ledger.base import Busy, Claim, Lease, Waiter
 from patching.ledger.store import SqlLedger, open_ledger
@@ -25,25 +25,10 @@ LIMITS = {("domain", "az-1"): 1, ("domain", "az-2"): 2, ("service", "web"): 2, (
 CLAIMS = [Claim(kind=kind, name=name, limit=limit) for (kind, name), limit in LIMITS.items()]
 TARGETS = [f"t{number}" for number in range(8)]
 
-_made: list[Path] = []
-
 
 def fresh(clock: SetClock) -> tuple[Path, SqlLedger]:
-    if not _made:
-        folder = Path(tempfile.mkdtemp(prefix="patching-fair-"))
-        open_ledger(f"sqlite:///{folder}/ledger.db").close()
-        _made.append(folder)
     folder = Path(tempfile.mkdtemp(prefix="patching-fair-"))
-    shutil.copytree(_made[0], folder / "l")
-    return folder, open_ledger(f"sqlite:///{folder}/l/ledger.db", clock=clock)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _clean() -> Iterator[None]:
-    yield
-    for folder in _made:
-        shutil.rmtree(folder)
-    _made.clear()
+    return folder, open_ledger(place_empty_ledger(folder / "ledger.db"), clock=clock)
 
 
 def counted(ledger: SqlLedger) -> Counter[tuple[str, str]]:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
+from ledger_suite.empty import place_empty_ledger
 from ledger_suite.values import K, SetClock, claim, entry, fence
 from patching.errors import FenceLost
 from patching.ledger.base import Busy, Claim, Lease
@@ -34,9 +35,8 @@ class Leases(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="patching-leases-"))
-        shutil.copytree(_migrated(), self.folder / "l")
         self.clock = SetClock()
-        self.ledger = open_ledger(f"sqlite:///{self.folder}/l/ledger.db", clock=self.clock)
+        self.ledger = open_ledger(place_empty_ledger(self.folder / "ledger.db"), clock=self.clock)
         self.model: dict[tuple[str, str], Lease] = {}
         self.written = 0
 
@@ -143,25 +143,6 @@ class Leases(RuleBasedStateMachine):
             for wanted in lease.claims:
                 holders = [item for item in held for c in item.claims if (c.kind, c.name) == (wanted.kind, wanted.name)]
                 assert len(holders) <= wanted.limit
-
-
-_made: list[Path] = []
-
-
-def _migrated() -> Path:
-    if not _made:
-        folder = Path(tempfile.mkdtemp(prefix="patching-leases-"))
-        open_ledger(f"sqlite:///{folder}/ledger.db").close()
-        _made.append(folder)
-    return _made[0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _clean() -> object:
-    yield
-    for folder in _made:
-        shutil.rmtree(folder)
-    _made.clear()
 
 
 class TestLeases(Leases.TestCase):  # type: ignore[misc,name-defined]

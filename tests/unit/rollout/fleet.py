@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from ledger_suite.empty import place_empty_ledger
 from patching.change import Refusal
 from patching.channels.simulated import SimulatedChannel, SimulatedFleet
 from patching.drivers.simulated import SimulatedDriver
@@ -148,7 +149,7 @@ class Fleet:
         self.clock = clock
         self.metrics = Metrics()
         self.policy = policy
-        self.ledger = open_ledger(f"sqlite:///{folder}/ledger.sqlite", clock=self.clock)
+        self.ledger = open_ledger(place_empty_ledger(folder / "ledger.sqlite"), clock=self.clock)
         self.site = Site(
             ledger=self.ledger,
             clock=self.clock,
