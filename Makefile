@@ -54,9 +54,10 @@ demo: $(STAMP) system ## Patch a real lab fleet through Airflow: one good update
 airflow: $(STAMP) ## Start an Airflow on dags/policies, for trying (Ctrl-C stops it)
 	@$(BIN)/python -m patching_airflow.try_out
 
-chaos: $(STAMP) system ## Kill, freeze, cut off and mislead the engine: CHAOS_SEEDS=2000 seeds, a tenth on SSH servers
+chaos: $(STAMP) system ## Kill, freeze, cut off and mislead the engine: CHAOS_SEEDS=2000 seeds, a tenth on SSH servers, a hundredth through Airflow
 	@$(BIN)/python -m chaos --seeds $(CHAOS_SEEDS)
 	@$(BIN)/python -m chaos --channel ssh --seeds $$(( ($(CHAOS_SEEDS) + 9) / 10 ))
+	@$(BIN)/python -m chaos --channel airflow --seeds $$(( ($(CHAOS_SEEDS) + 99) / 100 ))
 
 bench: $(STAMP) ## Measure, as ratios against a baseline of the same run
 	@$(BIN)/python -m bench

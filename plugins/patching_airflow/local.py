@@ -130,7 +130,7 @@ class LocalAirflow:
         for name, command in self.components.items():
             self._launch(name, [part.format(port=self.port) for part in command])
         say(f"waiting for Airflow on {self.url}")
-        self._ready(within)
+        self.ready(within)
 
     def _check_port(self) -> None:
         with socket.socket() as probe:
@@ -176,7 +176,11 @@ class LocalAirflow:
         partial.write_text(json.dumps(self.known))
         partial.rename(self.home / "processes.json")
 
-    def _ready(self, within: float) -> None:
+    def ready(self, within: float = 120.0) -> None:
+        """Wait until the API answers.
+
+        Raises LocalAirflowError when a component has ended, or when it does not answer in time.
+        """
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             for name, process in self.processes.items():

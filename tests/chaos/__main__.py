@@ -19,6 +19,7 @@ from chaos.engine import die_with_parent
 from chaos.fleets import fleet_of, shared_servers
 from chaos.run import Run, as_line
 from chaos.schedule import schedule
+from chaos.through_airflow import run_seeds
 from chaos.world import World, carry_out
 from patching.ledger.store import open_ledger
 
@@ -123,12 +124,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--seed", type=int, help="only this seed")
-    parser.add_argument("--channel", choices=("simulated", "ssh"), default="simulated")
+    parser.add_argument("--channel", choices=("simulated", "ssh", "airflow"), default="simulated")
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
     given = parser.parse_args(arguments)
     seeds = [given.seed] if given.seed is not None else list(range(given.first, given.first + given.seeds))
     folder = scratch()
-    results = spread(seeds, given.channel, min(given.jobs, len(seeds)), folder)
+    if given.channel == "airflow":
+        results = run_seeds(seeds, folder)
+    else:
+        results = spread(seeds, given.channel, min(given.jobs, len(seeds)), folder)
     bad = failures(results, folder)
     print("\n".join([*bad, summary(results)]))
     if not bad:

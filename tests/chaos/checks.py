@@ -80,10 +80,10 @@ def over_limits(world: World, ledger: Ledger) -> list[str]:
     said = []
     for zone, limit in limits.items():
         spans = [span for name in world.names if world.zone(name) == zone for span in unavailable(world, name)]
-        most = _most(spans)
+        most = most_at_once(spans)
         if most > limit:
             said.append(f"{zone}: {most} targets were unavailable at once, the limit is {limit}")
-    rebooting = _most([span for name in world.names for span in unavailable(world, name, only="reboot")])
+    rebooting = most_at_once([span for name in world.names for span in unavailable(world, name, only="reboot")])
     if rebooting > 1:
         said.append(f"{rebooting} targets rebooted at once, the limit is 1")
     return said
@@ -129,7 +129,7 @@ def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return joined
 
 
-def _most(spans: list[tuple[float, float]]) -> int:
+def most_at_once(spans: list[tuple[float, float]]) -> int:
     """Give the largest number at once; an end comes before a beginning at the same moment."""
     events = sorted([(ended, -1) for _, ended in spans] + [(begun, 1) for begun, _ in spans])
     most = now = 0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chaos import checks
+from chaos.airflow_schedule import ACTS, airflow_schedule
 from chaos.fleets import fleet_of
 from chaos.schedule import Schedule, schedule
 from chaos.world import World
@@ -87,3 +88,9 @@ def test_the_same_seed_draws_the_same_run() -> None:
     assert drawn == [schedule(seed, channel) for channel in ("simulated", "ssh") for seed in range(50)]
     acts = {fault.act for plan in drawn for life in plan.lives for fault in life.faults}
     assert {"kill", "freeze", "reboot", "ledger-gone", "disk-full", "sshd-restart", "cut"} <= acts
+
+
+def test_seeds_through_airflow_draw_the_same_run_every_time_and_every_fault_within_fifty() -> None:
+    drawn = [airflow_schedule(seed) for seed in range(50)]
+    assert drawn == [airflow_schedule(seed) for seed in range(50)]
+    assert {fault.act for plan in drawn for fault in plan.faults} == set(ACTS)
