@@ -50,10 +50,13 @@ class World:
 def wandering(random: Random, rows: int, looks: int, rho: float, sigma: float) -> np.ndarray:
     """Draw stationary AR(1) series."""
     noise = random.normal(size=(rows, looks)) * sigma * (1 - rho**2) ** 0.5
-    series = np.empty((rows, looks))
+    series = noise
     series[:, 0] = random.normal(size=rows) * sigma
-    for look in range(1, looks):
-        series[:, look] = rho * series[:, look - 1] + noise[:, look]
+    step = 1
+    while step < looks:
+        # Sums of rho^k · noise over twice as many looks each time: the recursion without a loop over looks.
+        series[:, step:] += rho**step * series[:, :-step].copy()
+        step *= 2
     return series
 
 

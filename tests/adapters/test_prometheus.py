@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
-import shutil
-import signal
 import socket
-import subprocess
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
+from adapters.backfilled import backfilled, free_port
 from patching.canary.comparison import judge_check
 from patching.errors import MetricSourceUnavailable
 from patching.policy import Check, PrometheusCheck
 from patching.rollout.answers import VerdictName
 from patching.sources.base import Connection, Sample
 from patching.sources.prometheus import PrometheusSource
-
-BINARIES = [shutil.which("prometheus"), shutil.which("promtool")]
-if not all(BINARIES):
-    if os.environ.get("CI") == "true":
-        pytest.fail("prometheus and promtool are missing: apt install prometheus", pytrace=False)
-    pytest.skip("prometheus and promtool are missing: apt install prometheus", allow_module_level=True)
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ERRORS = 'http_requests_total{code=~"5..",$series}'
@@ -76,46 +63,10 @@ def openmetrics(lines: Iterator[Line]) -> str:
     return "\n".join([*text, "# EOF", ""])
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def answers(url: str, process: subprocess.Popen[bytes], within: float) -> None:
-    deadline = time.monotonic() + within
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=1).close()  # noqa: S310
-            return
-        except (urllib.error.URLError, OSError):
-            assert process.poll() is None, "prometheus ended"
-            assert time.monotonic() < deadline, f"{url} did not answer within {within:g} s"
-            threading.Event().wait(0.05)
-
-
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    folder: Path = tmp_path_factory.mktemp("prometheus")
-    (folder / "in.om").write_text(openmetrics(fleet()))
-    backfill = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(folder / "in.om"), str(folder / "data")]
-    subprocess.run(backfill, check=True, capture_output=True)
-    (folder / "prometheus.yml").write_text("global: {scrape_interval: 1s}\n")
-    port = free_port()
-    command = [
-        "prometheus",
-        f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data",
-        "--storage.tsdb.retention.time=100y",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            answers(f"http://127.0.0.1:{port}/-/ready", process, within=30)
-            yield Connection(id="prom", host="127.0.0.1", port=port, schema_="http")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+    with backfilled(tmp_path_factory.mktemp("prometheus"), openmetrics(fleet())) as connection:
+        yield connection
 
 
 def match(*instances: str) -> dict[str, dict[str, str]]:

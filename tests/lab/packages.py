@@ -1,4 +1,4 @@
-"""The Debian packages of the lab's shop: five releases of one source, and two packages beside it."""
+"""The Debian packages of the lab's shop: six releases of one source, and two packages beside it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lab.process import checked
 
 SOURCE_PACKAGE = "shopfront"
 BAD_DIGITS = (2, 5, 8)
+SLOW_DIGITS = (3, 7)
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Release:
     version: str
     tells: str
     failing: tuple[int, ...] = ()
+    slow: tuple[int, ...] = ()
     wants_reboot: bool = False
     postinst_fails: bool = False
     with_tls: bool = True
@@ -57,6 +59,7 @@ RELEASES = {
         Release("v3", "1.0.0-1+deb12u2", "bad: installs cleanly, then three answers of ten are errors", BAD_DIGITS),
         Release("v4", "1.0.0-1+deb12u3", "good; wants a reboot", wants_reboot=True),
         Release("v5", "1.0.0-1+deb12u4", "its postinst fails", postinst_fails=True),
+        Release("v6", "1.0.0-1+deb12u5", "bad: two answers of ten are slow, the median is as before", slow=SLOW_DIGITS),
     )
 }
 # Beside the shop: (package, first version, next version, suite of the next version).
@@ -93,11 +96,11 @@ def release(name: str) -> Release:
 def binaries(of: Release) -> Iterator[Binary]:
     """Give the binary packages of one release of the shop."""
     library = (SOURCE / "shop" / "libshop.py.in").read_text().replace("@VERSION@", of.version)
-    failing = "".join(f"{digit}, " for digit in of.failing)
+    failing, slow = ("".join(f"{digit}, " for digit in digits) for digits in (of.failing, of.slow))
     exactly = f"(= {of.version})"
     yield Binary(
         "libshop", of.version, SOURCE_PACKAGE, "python3", of.tells,
-        {"/usr/lib/python3/dist-packages/libshop.py": library.replace("@FAILING@", failing)},
+        {"/usr/lib/python3/dist-packages/libshop.py": library.replace("@FAILING@", failing).replace("@SLOW@", slow)},
     )  # fmt: skip
     if of.with_tls:
         yield Binary(

@@ -34,7 +34,9 @@ class Shop(http.server.BaseHTTPRequestHandler):
 
     def sell(self) -> None:
         began = time.monotonic()
-        code = libshop.answer(COUNTERS.begin())
+        number = COUNTERS.begin()
+        time.sleep(libshop.pause(number))
+        code = libshop.answer(number)
         self.send(code, f"{libshop.VERSION}\n")
         COUNTERS.end(code, time.monotonic() - began)
 

@@ -6,8 +6,12 @@ import asyncio
 import time
 from contextlib import suppress
 
+from lab.packages import Release
 from lab.shop.counters import Counters
 from lab.simhost.hosts import SimulatedHost
+
+PAUSE = 0.4
+"""Seconds that a slow answer of the real shop takes."""
 
 
 class Shop:
@@ -29,7 +33,7 @@ class Shop:
                 if release.version != self.version:
                     # A restarted process counts from zero, and so must this.
                     self.version, self.counters = release.version, Counters()
-                code, body = self.answer(head.split(b" ", 2)[1].decode("latin-1"), release.failing)
+                code, body = await self.answer(head.split(b" ", 2)[1].decode("latin-1"), release)
                 start = f"HTTP/1.1 {code} X\r\nContent-Type: text/plain; version=0.0.4\r\n"
                 writer.write(f"{start}Content-Length: {len(body)}\r\n\r\n{body}".encode())
                 await writer.drain()
@@ -37,13 +41,15 @@ class Shop:
                     break
         writer.close()
 
-    def answer(self, path: str, failing: tuple[int, ...]) -> tuple[int, str]:
+    async def answer(self, path: str, release: Release) -> tuple[int, str]:
         """Answer one request."""
         if path == "/metrics":
             return 200, self.counters.text(self.version)
         if path == "/healthz":
             return 200, "ok\n"
         began = time.monotonic()
-        code = 500 if self.counters.begin() % 10 in failing else 200
+        digit = self.counters.begin() % 10
+        await asyncio.sleep(PAUSE if digit in release.slow else 0.0)
+        code = 500 if digit in release.failing else 200
         self.counters.end(code, time.monotonic() - began)
         return code, f"{self.version}\n"
