@@ -72,7 +72,7 @@ def in_vain(world: World, found: Found) -> tuple[str, bool]:
     good = limit <= ALPHA and found["evidence"] <= 1 + 3 * found["error"]
     row = (
         f"{world.rho:3.1f} {world.sigma:5.1f} {world.canaries:8d} {world.metrics:7d} {world.errors:6.2f} | "
-        f"{found['ours'] / ROLLOUTS:5.1%} {limit:5.1%} {found['evidence']:7.2f} | "
+        f"{found['ours'] / ROLLOUTS:5.1%} {limit:5.1%} {found['evidence']:6.2f} ± {found['error']:4.2f} | "
         f"{found['z'] / ROLLOUTS:6.1%} {found['kayenta'] / ROLLOUTS:8.1%}{'' if good else '  missed'}"
     )
     return row, good
@@ -100,7 +100,7 @@ def main() -> int:
         for world, found in done(pool, HARM, end):
             print(power(world, found), flush=True)
         print("\nnothing changed: rollouts stopped in vain; limit: exact upper 95 % limit of ours")
-        print("rho sigma canaries metrics errors | ours  limit  mean E | z-test  Kayenta's rule")
+        print("rho sigma canaries metrics errors | ours  limit  mean E (s.e.) | z-test  Kayenta's rule")
         for world, found in done(pool, QUIET, end):
             row, met = in_vain(world, found)
             good = good and met
