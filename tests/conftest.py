@@ -21,7 +21,7 @@ TOGETHER = {"test_apt_on_lab.py", "test_judge_on_lab.py", "test_lab.py"}
 
 
 class FewLabs(LoadFileScheduling):
-    """A file to a process, some of those on a lab to the same one: the kernel has watches for two labs, not for four."""
+    """A file to a process, some on a lab to the same one: the kernel has watches for two labs, not for four."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
