@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from ledger_suite.migrations import differences  # noqa: E402
 from ledger_suite.tampering import read_raw, run_raw  # noqa: E402
 from ledger_suite.values import K, SetClock, entry  # noqa: E402
 from patching.errors import LedgerError, LedgerUnavailable  # noqa: E402
+from patching.ledger import schema  # noqa: E402
 from patching.ledger.store import SqlLedger, open_ledger  # noqa: E402
 from servers.postgres import PostgresServer, postgres_server  # noqa: E402
 
@@ -94,6 +96,22 @@ def test_truncate_is_refused(ledger: SqlLedger, raw: Callable[..., None]) -> Non
     ledger.append(entry(K.GATE, "g"))
     with pytest.raises(sa.exc.DBAPIError, match="append-only"):
         raw("TRUNCATE entry", guarded=True)
+
+
+def test_moment_of_an_entry_is_read_when_its_lock_is_held_not_when_it_began_to_wait(server: PostgresServer) -> None:
+    url = server.fresh()
+    ledger, engine = open_ledger(url), sa.create_engine(url)
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = :name"
+    with ThreadPoolExecutor(1) as pool, engine.connect() as holder:
+        holder.execute(sa.select(schema.ledger_meta).with_for_update())
+        written = pool.submit(ledger.append, entry(K.GATE, "g"))
+        while not server.ask(waiting, name=str(engine.url.database)):
+            assert not written.done()
+        held_until = holder.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        holder.commit()
+        assert written.result().at >= held_until
+    engine.dispose()
+    ledger.close()
 
 
 def test_server_that_goes_in_mid_work_is_unavailable_and_work_goes_on_when_it_is_back(server: PostgresServer) -> None:

@@ -9,6 +9,7 @@ import pytest
 from ledger_suite.values import K, R, SetClock, claim, entry, fence, opened
 from patching.change import Outcome, TargetState
 from patching.errors import FenceLost, LedgerConflict, LedgerError, TransitionRefused
+from patching.ledger.base import Fence
 from patching.ledger.entry import CONTROL, GENESIS
 from patching.ledger.redaction import REDACTED
 from patching.ledger.store import SqlLedger
@@ -130,6 +131,22 @@ class WritingContract:
             with pytest.raises(FenceLost, match="owner new"):
                 ledger.append(zombie, fence(old))
         assert ledger.append(intent, fence(new)).seq == ledger.entries(R, kinds=[K.TARGET_BEGAN])[0].seq
+
+    def test_zombie_hears_of_its_lost_lease_before_it_hears_what_is_wrong_with_its_entry(self, ledger) -> None:
+        lost = Fence(lease="gone", epoch=1)
+        for bad in (entry(K.GATE, "g", value=float("nan")), entry(K.GATE, "\x00")):
+            with pytest.raises(FenceLost, match="was released"):
+                ledger.append(bad, lost)
+            with pytest.raises(LedgerError):
+                ledger.append(bad)
+
+    def test_same_key_within_one_transaction_is_written_once(self, ledger: SqlLedger) -> None:
+        same, other = entry(K.GATE, "g", n=1), entry(K.GATE, "h", chain="r2")
+        first, again, elsewhere, last = ledger.append_all([same, same, other, entry(K.GATE, "i")])
+        assert (again, last.previous, elsewhere.seq) == (first, first.hash, 1)
+        assert [item.key for item in ledger.entries(R)] == ["g", "i"]
+        assert ledger.append(entry(K.GATE, "j", chain="r2")).previous == elsewhere.hash
+        assert ledger.verify() == []
 
     def test_append_after_release_is_fenced(self, ledger: SqlLedger) -> None:
         lease = ledger.acquire("me", R, "a", [], ttl=30)

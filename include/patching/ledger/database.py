@@ -18,13 +18,16 @@ from sqlalchemy import exc
 
 from patching.errors import LedgerConflict, LedgerError, LedgerUnavailable
 from patching.ledger import schema
-from patching.ledger.sqlite_file import SqliteFile
+from patching.ledger.sqlite_file import SqliteFile, begin_alone
 
 LOCK_SECONDS = 20.0
 _MEANS = "nothing new is launched until it is back; docs/runbooks/ledger-unavailable.md says what to do"
 _WRITING = "ledger_writing"
 _META = sa.select(schema.ledger_meta)
-_META_ALONE = _META.with_for_update()
+# A query that locks is carried out before the one around it, so the clock is read when the lock is held: a moment from
+# before the wait would be earlier than that of the entry before.
+_LOCKED = _META.with_for_update().cte("locked")
+_META_ALONE = sa.select(_LOCKED, sa.func.clock_timestamp().label("moment"))
 
 
 class Dialect(Protocol):
@@ -39,6 +42,10 @@ class Dialect(Protocol):
 
     def clock(self, connection: sa.Connection) -> datetime:
         """Read the database's clock."""
+        ...
+
+    def alone(self, connection: sa.Connection) -> tuple[sa.RowMapping | None, datetime]:
+        """Wait until no other transaction writes; give the row of ``ledger_meta`` and the moment by the clock."""
         ...
 
 
@@ -60,6 +67,10 @@ class SqliteDialect:
     def clock(self, connection: sa.Connection) -> datetime:
         """Give this machine's clock."""
         return datetime.now(UTC)
+
+    def alone(self, connection: sa.Connection) -> tuple[sa.RowMapping | None, datetime]:
+        """Read the row: the transaction began by waiting for the others."""
+        return connection.execute(_META).mappings().first(), self.clock(connection)
 
 
 class PostgresDialect:
@@ -86,6 +97,11 @@ class PostgresDialect:
         moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)
 
+    def alone(self, connection: sa.Connection) -> tuple[sa.RowMapping | None, datetime]:
+        """Lock the row, and read it and the clock in one round trip."""
+        meta = connection.execute(_META_ALONE).mappings().first()
+        return meta, meta["moment"].astimezone(UTC) if meta else self.clock(connection)
+
 
 class Database:
     """Transactions on the ledger's database; everything that goes wrong becomes a LedgerError that says its meaning."""
@@ -106,13 +122,14 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[tuple[sa.Connection, int]]:
-        """Open a transaction that writes, alone; gives the connection and the position of the last entry."""
+    def writing(self) -> Iterator[tuple[sa.Connection, int, datetime]]:
+        """Open a transaction that writes, alone; gives the connection, the last entry's position and the moment."""
         self._before()
         with self._transaction(**{_WRITING: True}) as connection:
-            meta = connection.execute(_META_ALONE).mappings().first()
+            meta, moment = self.dialect.alone(connection)
             self._check_id(meta)
-            yield connection, meta["position"] if meta else 0
+            now = self._clock().astimezone(UTC) if self._clock else moment
+            yield connection, meta["position"] if meta else 0, now
         # A file that was deleted in between took the commit with it.
         self.dialect.check()
 
@@ -173,5 +190,8 @@ def _said(error: Exception) -> str:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    writing = connection.get_execution_options().get(_WRITING)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    file = connection.connection.driver_connection
+    if file is not None and connection.get_execution_options().get(_WRITING):
+        begin_alone(file)
+    else:
+        connection.exec_driver_sql("BEGIN")

@@ -8,11 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from patching.errors import FenceLost, LedgerConflict
+from patching.errors import FenceLost, LedgerConflict, LedgerError
 from patching.ledger import projection, schema
 from patching.ledger.base import Fence
 from patching.ledger.chain import cleaned, same, seal
 from patching.ledger.entry import GENESIS, LedgerEntry, NewEntry
+from patching.ledger.upsert import insert_or_renew
 from patching.value import canonical
 
 ENTRY, HEAD, LEASE = schema.entry.c, schema.chain_head.c, schema.lease.c
@@ -20,14 +21,27 @@ ENTRY, HEAD, LEASE = schema.entry.c, schema.chain_head.c, schema.lease.c
 # Made once: building a statement costs more than running it.
 _FIND = sa.select(schema.entry).where(ENTRY.chain == sa.bindparam("in_chain"), ENTRY.key == sa.bindparam("of_key"))
 _HEAD = sa.select(HEAD.seq, HEAD.hash).where(HEAD.chain == sa.bindparam("in_chain"))
-_HELD = sa.select(schema.lease).where(LEASE.id == sa.bindparam("of_lease"), LEASE.released.is_(sa.false()))
-_INSERT, _INSERT_HEAD = schema.entry.insert(), schema.chain_head.insert()
-_MOVE_HEAD = (
-    schema.chain_head.update()
-    .where(HEAD.chain == sa.bindparam("in_chain"))
-    .values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
+# All that an append must know, in one question: asked while everybody else waits, each more would cost a round trip.
+_NOTHING = sa.select(sa.literal(1).label("one")).subquery()
+_LOOK = sa.select(
+    schema.entry, HEAD.seq.label("head_seq"), HEAD.hash.label("head_hash"), LEASE.epoch.label("held_epoch")
+).select_from(
+    _NOTHING.outerjoin(schema.chain_head, HEAD.chain == sa.bindparam("in_chain"))
+    .outerjoin(schema.entry, (ENTRY.chain == sa.bindparam("in_chain")) & (ENTRY.key == sa.bindparam("of_key")))
+    .outerjoin(schema.lease, (LEASE.id == sa.bindparam("of_lease")) & LEASE.released.is_(sa.false()))
 )
-_MOVE = schema.ledger_meta.update().values(position=sa.bindparam("new_position"))
+_HELD = sa.select(schema.lease).where(LEASE.id == sa.bindparam("of_lease"), LEASE.released.is_(sa.false()))
+_INSERT = schema.entry.insert()
+_MOVE_HEAD = insert_or_renew(
+    schema.chain_head, {column.name: sa.bindparam(f"head_{column.name}") for column in HEAD}, "chain"
+)
+_MOVE = schema.ledger_meta.update().values(position=sa.bindparam("last_position"))
+# Where a statement is a round trip, the last entry, its chain's head and the position are one.
+_INSERT_LAST = (
+    schema.entry.insert()
+    .values({column.name: sa.bindparam(f"new_{column.name}") for column in ENTRY})
+    .add_cte(_MOVE_HEAD["postgresql"].cte("head"), _MOVE.cte("moved"))
+)
 
 
 def entry_from(row: sa.RowMapping) -> LedgerEntry:
@@ -51,9 +65,9 @@ class Recorder:
         self.connection = connection
         self.now = now
         self._position = position
-        self._began_at = position
         self._heads: dict[str, tuple[int, str]] = {}
-        self._fenced: set[tuple[str, int]] = set()
+        self._moved: set[str] = set()
+        self._last: dict[str, Any] | None = None
 
     def append(self, entry: NewEntry, fence: Fence | None = None) -> LedgerEntry:
         """Write one entry, or give the first that was written under its key.
@@ -61,12 +75,20 @@ class Recorder:
         The fence is checked first: even a mere repetition would tell a writer that lost its lease to go on.
         Raises FenceLost, LedgerConflict, LedgerError.
         """
-        if fence is not None:
+        try:
+            entry = cleaned(entry)
+        except LedgerError:
             self._check(fence, entry)
-        entry = cleaned(entry)
-        first = find_entry(self.connection, entry.chain, entry.key)
-        if first is None:
-            return self._write(entry)
+            raise
+        self._flush()
+        names = {"in_chain": entry.chain, "of_key": entry.key, "of_lease": fence.lease if fence else None}
+        found = self.connection.execute(_LOOK, names).mappings().one()
+        if fence is not None and found["held_epoch"] != fence.epoch:
+            self._check(fence, entry)
+        if found["seq"] is None:
+            head = (found["head_seq"], found["head_hash"]) if found["head_seq"] else (0, GENESIS)
+            return self._write(entry, *self._heads.get(entry.chain, head))
+        first = entry_from(found)
         if not same(first, entry):
             differs = [name for name in NewEntry.model_fields if getattr(first, name) != getattr(entry, name)]
             raise LedgerConflict(
@@ -75,26 +97,36 @@ class Recorder:
             )
         return first
 
-    def forget_fences(self) -> None:
-        """Check fences anew from here on: who holds what is about to change within this transaction."""
-        self._fenced.clear()
-
     def next_seq(self, chain: str) -> int:
         """Give the place that the chain's next entry will have; used for keys that must be unique."""
         return self._head(chain)[0] + 1
 
     def finish(self) -> None:
-        """Write the position of the last entry; call once, before the commit."""
-        if self._position == self._began_at:
+        """Write the last entry, the heads and the position; call once, before the commit."""
+        if self._last is None:
             return
-        self.connection.execute(_MOVE, {"new_position": self._position})
-        for chain, (seq, hashed) in self._heads.items():
-            moved = {"in_chain": chain, "new_seq": seq, "new_hash": hashed}
-            if seq and not self.connection.execute(_MOVE_HEAD, moved).rowcount:
-                self.connection.execute(_INSERT_HEAD, {"chain": chain, "seq": seq, "hash": hashed})
+        dialect, last, position = self.connection.dialect.name, self._last, {"last_position": self._position}
+        if dialect == "postgresql":
+            self._moved.discard(last["chain"])
+            values = {f"new_{name}": value for name, value in last.items()}
+            self.connection.execute(_INSERT_LAST, values | self._moved_head(last["chain"]) | position)
+        else:
+            self._flush()
+            self.connection.execute(_MOVE, position)
+        if self._moved:
+            self.connection.execute(_MOVE_HEAD[dialect], [self._moved_head(chain) for chain in sorted(self._moved)])
 
-    def _write(self, entry: NewEntry) -> LedgerEntry:
-        seq, previous = self._head(entry.chain)
+    def _moved_head(self, chain: str) -> dict[str, Any]:
+        seq, hashed = self._heads[chain]
+        return {"head_chain": chain, "head_seq": seq, "head_hash": hashed}
+
+    def _flush(self) -> None:
+        """Write the entry that was left for the end: another follows, and must find it."""
+        if self._last is not None:
+            self.connection.execute(_INSERT, self._last)
+            self._last = None
+
+    def _write(self, entry: NewEntry, seq: int, previous: str) -> LedgerEntry:
         sealed = seal(entry, seq=seq + 1, at=self.now, previous=previous)
         position = self._position + 1
         projection.apply(self.connection, sealed, position)
@@ -105,9 +137,10 @@ class Recorder:
             "body": canonical(sealed.body).decode(),
             "position": position,
         }
-        self.connection.execute(_INSERT, row)
+        self._last = row
         self._position = position
         self._heads[entry.chain] = (sealed.seq, sealed.hash)
+        self._moved.add(entry.chain)
         return sealed
 
     def _head(self, chain: str) -> tuple[int, str]:
@@ -116,13 +149,13 @@ class Recorder:
             self._heads[chain] = (row.seq, row.hash) if row else (0, GENESIS)
         return self._heads[chain]
 
-    def _check(self, fence: Fence, entry: NewEntry) -> None:
-        if (fence.lease, fence.epoch) in self._fenced:
+    def _check(self, fence: Fence | None, entry: NewEntry) -> None:
+        """Raise FenceLost where the fence does not hold, before anything else that is wrong with the entry."""
+        if fence is None:
             return
         held = held_lease(self.connection, fence.lease)
         if held is None or held.epoch != fence.epoch:
             raise FenceLost(lost(fence.lease, fence.epoch, held, f'"{entry.key}" of {entry.chain} was not written'))
-        self._fenced.add((fence.lease, fence.epoch))
 
 
 def held_lease(connection: sa.Connection, lease: str) -> sa.Row[Any] | None:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +18,9 @@ from urllib.parse import quote
 from patching.errors import LedgerUnavailable
 
 BUSY_SECONDS = 20.0
+# An append holds the lock for about a millisecond; SQLite's own waiting grows to a tenth of a second between two looks,
+# in which the lock is free most of the time.
+_SHORTEST_LOOK, _LONGEST_LOOK = 0.0005, 0.004
 _WHAT_TO_DO = "docs/runbooks/ledger-unavailable.md says how to restore it"
 
 
@@ -106,3 +110,25 @@ class SqliteFile:
         except FileNotFoundError:
             return None
         return (found.st_dev, found.st_ino)
+
+
+def begin_alone(connection: sqlite3.Connection) -> None:
+    """Begin the writing transaction, looking often whether the lock is free; raises sqlite3.OperationalError (busy)."""
+    until, pause = time.monotonic() + BUSY_SECONDS, _SHORTEST_LOOK
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while not _began(connection, time.monotonic() >= until):
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_LOOK)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+def _began(connection: sqlite3.Connection, last: bool) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if last or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True

@@ -113,8 +113,8 @@ class SqlLedger:
 
     @contextmanager
     def _recording(self) -> Iterator[Recorder]:
-        with self._database.writing() as (connection, position):
-            recorder = Recorder(connection, position, self._database.clock(connection))
+        with self._database.writing() as (connection, position, now):
+            recorder = Recorder(connection, position, now)
             yield recorder
             recorder.finish()
 
@@ -308,8 +308,8 @@ class SqlLedger:
 
     def beat(self, name: str) -> Beat | None:
         """Write down that ``name`` is alive now; gives the beat before, None at the first."""
-        with self._database.writing() as (connection, _):
-            return heartbeat.beat(connection, name, self._database.clock(connection))
+        with self._database.writing() as (connection, _, now):
+            return heartbeat.beat(connection, name, now)
 
     def beats(self) -> list[Beat]:
         """List when each was last heard of, by name."""
@@ -344,7 +344,7 @@ class SqlLedger:
         Heartbeats are no entries: a lease that is held now keeps the end that its last heartbeat gave it.
         """
         columns = schema.lease.c
-        with self._database.writing() as (connection, _):
+        with self._database.writing() as (connection, _, _now):
             beats = connection.execute(sa.select(columns.id, columns.epoch, columns.expires_at)).all()
             projection.clear(connection)
             for position, entry in _all_entries(connection):

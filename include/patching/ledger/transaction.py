@@ -57,11 +57,11 @@ class SqlTransaction:
 
     def acquire(self, owner: str, rollout: str, target: str, claims: Sequence[Claim], *, ttl: float) -> Lease | Busy:
         """Take the whole set of claims, or none; a renewal, a takeover, or Busy."""
-        return leases.acquire(self._leasing(), owner, rollout, target, claims, ttl=ttl)
+        return leases.acquire(self._recorder, owner, rollout, target, claims, ttl=ttl)
 
     def extend(self, lease: Lease, claims: Sequence[Claim]) -> Lease | Busy:
         """Add claims (a reboot's) to a held lease; raises FenceLost."""
-        return leases.extend(self._leasing(), lease, claims)
+        return leases.extend(self._recorder, lease, claims)
 
     def heartbeat(self, lease: Lease, *, ttl: float) -> Lease:
         """Prolong a lease; raises FenceLost."""
@@ -69,16 +69,11 @@ class SqlTransaction:
 
     def release(self, lease: Lease) -> None:
         """End a lease and free its capacity; raises FenceLost if somebody else holds it now."""
-        leases.release(self._leasing(), lease)
+        leases.release(self._recorder, lease)
 
     def leave_queue(self, rollout: str, target: str) -> None:
         """Take a target that wants its lease no more out of the queue; one that does not wait is no error."""
         lease_queue.leave(self._recorder.connection, rollout, target)
-
-    def _leasing(self) -> Recorder:
-        """Give the recorder for a change of who holds what: fences are checked anew after it."""
-        self._recorder.forget_fences()
-        return self._recorder
 
 
 def _check_kind(entry: NewEntry) -> None:

@@ -16,6 +16,7 @@ import pytest
 from ledger_suite.migrations import differences
 from ledger_suite.values import K, R, entry
 from patching.errors import LedgerError, LedgerUnavailable
+from patching.ledger import sqlite_file
 from patching.ledger.schema import REVISION, VERSION_TABLE
 from patching.ledger.store import SqlLedger, open_ledger
 
@@ -205,3 +206,16 @@ def test_forked_child_does_not_write_on_its_parents_connection(ledger: SqlLedger
     assert _pooled(ledger) is parents
     ledger.append(entry(K.GATE, "parent-again"))
     assert [item.key for item in ledger.entries(R)] == ["parent", "child", "parent-again"]
+
+
+def test_lock_that_another_writer_keeps_is_unavailable_in_the_end_and_nothing_is_written(
+    path: Path, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.01)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerUnavailable, match="locked"):
+        ledger.append(entry(K.GATE, "g"))
+    other.execute("ROLLBACK")
+    other.close()
+    assert ledger.append(entry(K.GATE, "g")).seq == 1
