@@ -12,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.backfilled import backfilled, free_port
+from adapters.backfilled import backfilled
 from patching.canary.comparison import judge_check
 from patching.errors import MetricSourceUnavailable
 from patching.policy import Check, PrometheusCheck
 from patching.rollout.answers import VerdictName
 from patching.sources.base import Connection, Sample
 from patching.sources.prometheus import PrometheusSource
+from servers.loopback import free_port
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ERRORS = 'http_requests_total{code=~"5..",$series}'

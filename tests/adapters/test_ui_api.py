@@ -99,6 +99,7 @@ def test_every_route_of_the_api_is_walked(app: FastAPI) -> None:
         "/api/incidents",
         "/api/incidents/{incident}",
         "/api/leases",
+        "/api/metrics",
         "/api/rollouts",
         "/api/rollouts/{rollout}",
         "/api/rollouts/{rollout}/plan",
@@ -119,7 +120,7 @@ def test_anonymous_learns_nothing_about_what_exists(app: FastAPI) -> None:
 
 
 def test_reader_of_another_dag_is_refused_with_403(app: FastAPI) -> None:
-    lists = ("/api/rollouts", "/api/leases", "/api/incidents")
+    lists = ("/api/rollouts", "/api/leases", "/api/incidents", "/api/metrics")
     guarded = [route for route in api_routes(app) if route.path not in lists]
     for route in guarded:
         answer = client(app, "bob").get(address(route))

@@ -11,6 +11,7 @@ from patching_airflow.ui.ledger_access import LedgerAccess, LedgerFactory, confi
 from patching_airflow.ui.page import build_page_router
 from patching_airflow.ui.routes_control import build_control_router
 from patching_airflow.ui.routes_incidents import build_incident_router
+from patching_airflow.ui.routes_metrics import build_metrics_router
 from patching_airflow.ui.routes_rollouts import build_router
 from patching_airflow.ui.security import Guard, airflow_guard
 
@@ -26,6 +27,7 @@ def create_app(ledger_factory: LedgerFactory | None = None, guard: Guard | None 
     guard, access = guard or airflow_guard(), LedgerAccess(ledger_factory or configured_ledger)
     app.include_router(build_router(guard, access))
     app.include_router(build_incident_router(guard, access))
+    app.include_router(build_metrics_router(guard, access))
     app.include_router(build_control_router(guard, access))
     app.include_router(build_page_router())
     app.add_exception_handler(LedgerError, _ledger_failed)
