@@ -8,7 +8,8 @@ the same synchronous settings. One process, then eight at once; the sides take t
 On PostgreSQL eight bare inserts are no equal of eight appends: they wait for nobody and share a sync of the disk, while
 entries have one order, so that each commit waits for the one before. A third side shows what that alone costs: the bare
 insert after taking the lock of one row. On SQLite every writer waits for every other, so its bare inserts have an order
-already; they wait as SQLite does, by looks up to 0.1 s apart, the ledger by looks at most 4 ms apart.
+already, but they wait as SQLite does, by looks up to 0.1 s apart; its third side waits as the ledger does, by looks at
+most 4 ms apart. The target is about the first two sides.
 Target: at least half as many appends as bare inserts, in each of the four cases.
 """
 
@@ -33,6 +34,7 @@ import sqlalchemy as sa
 from patching.ledger import schema
 from patching.ledger.base import Busy, Fence
 from patching.ledger.entry import EntryKind, NewEntry
+from patching.ledger.sqlite_file import begin_alone
 from patching.ledger.store import open_ledger
 from patching.ledger.writer import LedgerWriter
 from servers.postgres import postgres_server
@@ -77,7 +79,10 @@ def _bare(url: str, *, in_order: bool) -> Callable[[tuple[Any, ...]], None]:
         insert = f"INSERT INTO bare ({names}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - our own names
 
         def into_file(row: tuple[Any, ...]) -> None:
-            file.execute("BEGIN IMMEDIATE")
+            if in_order:
+                begin_alone(file)
+            else:
+                file.execute("BEGIN IMMEDIATE")
             file.execute(insert, row)
             file.execute("COMMIT")
 
@@ -197,10 +202,7 @@ def main() -> int:
                 met = met and ours / bare >= LEAST
                 said, rate = f"{name}, {processes} at once", f"{ours:.0f} appends/s, {bare:.0f} bare inserts/s"
                 print(f"{said}: {rate}, ratio {ours / bare:.2f} (at least {LEAST})", flush=True)
-                if name == "PostgreSQL":
-                    print(
-                        f"  bare inserts that keep one order: {ordered:.0f}/s, ratio {ours / ordered:.2f}", flush=True
-                    )
+                print(f"  bare inserts that wait as we do: {ordered:.0f}/s, ratio {ours / ordered:.2f}", flush=True)
             print(f"{name}, group commit, {CALLERS} callers in one process: {grouped(url):.0f} appends/s")
     return 0 if met else 1
 
