@@ -148,6 +148,13 @@ class WritingContract:
         assert ledger.append(entry(K.GATE, "j", chain="r2")).previous == elsewhere.hash
         assert ledger.verify() == []
 
+    def test_repetition_at_the_end_of_a_transaction_leaves_no_entry_without_its_head(self, ledger: SqlLedger) -> None:
+        written = ledger.append(entry(K.GATE, "g"))
+        ledger.append_all([entry(K.GATE, "h"), entry(K.GATE, "g")])
+        last = ledger.append(entry(K.GATE, "i"))
+        assert [item.seq for item in ledger.entries(R)] == [written.seq, written.seq + 1, last.seq]
+        assert ledger.verify() == []
+
     def test_append_after_release_is_fenced(self, ledger: SqlLedger) -> None:
         lease = ledger.acquire("me", R, "a", [], ttl=30)
         ledger.release(lease)

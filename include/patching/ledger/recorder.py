@@ -103,10 +103,10 @@ class Recorder:
 
     def finish(self) -> None:
         """Write the last entry, the heads and the position; call once, before the commit."""
-        if self._last is None:
+        if not self._moved:
             return
         dialect, last, position = self.connection.dialect.name, self._last, {"last_position": self._position}
-        if dialect == "postgresql":
+        if dialect == "postgresql" and last is not None:
             self._moved.discard(last["chain"])
             values = {f"new_{name}": value for name, value in last.items()}
             self.connection.execute(_INSERT_LAST, values | self._moved_head(last["chain"]) | position)
