@@ -45,7 +45,8 @@ unit: $(STAMP)
 test: $(STAMP) system lint types ## Everything: linters, types, fast, adapter, DAG and end-to-end tests
 	@$(BIN)/patching validate tests/demo/policies
 	@$(BIN)/pytest -q -n 2 --dist loadfile tests/unit
-	@$(BIN)/pytest -q -n 4 --dist loadfile tests/adapters tests/dags
+	@tests/allow-two-labs
+	@$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder tests/adapters tests/dags
 	@$(BIN)/pytest -q tests/e2e
 
 demo: $(STAMP) system ## Patch a real lab fleet through Airflow: one good update, one bad one (EXIT=1: stop by itself)
