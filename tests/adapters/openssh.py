@@ -38,10 +38,14 @@ class OpenSsh:
         (directory / "authorized_keys").write_text(keygen(directory / "client") + "\n")
         self.known_hosts = directory / "known_hosts"
         self.trust(self.host_key)
+        # What root's shell does here at a login is no part of a test: it may take its time, or wait for the lock of a
+        # session that a test has cut.
+        home = f"SetEnv HOME={directory / 'home'}"
+        (directory / "home").mkdir(exist_ok=True)
         # The first line of a kind counts, so what a test wants comes first. Keys are read as root, because the folders
         # of a test are closed to other users.
         lines = (
-            *extra, "AuthorizedKeysCommandUser root",
+            *extra, home, "AuthorizedKeysCommandUser root",
             f"AuthorizedKeysCommand /usr/bin/cat {directory / 'authorized_keys'}", "AuthorizedKeysFile none",
             f"Port {self.port}", f"ListenAddress {ADDRESS}", f"HostKey {directory / 'host'}", "PidFile none",
             "StrictModes no", "UsePAM no", "UseDNS no",
