@@ -18,6 +18,12 @@ if "airflow" not in sys.modules:
     os.environ["AIRFLOW_HOME"] = _home.name
     os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
+
+def pytest_unconfigure() -> None:
+    """Remove the home: a process of pytest-xdist ends without the finalizers of its own."""
+    _home.cleanup()
+
+
 FIRST = """\
 apiVersion: patching/v1alpha1
 kind: PatchPolicy
