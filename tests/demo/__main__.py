@@ -21,6 +21,7 @@ from lab import Lab, LabError
 from lab.preflight import cgroup_problems, privilege_problems, tool_problems
 from lab.simulated import SimulatedLab
 from patching.cli.airflow_api import AirflowApi, AirflowApiError
+from patching.drivers.apt_options import AptOptions
 from patching_airflow.local import LocalAirflow, LocalAirflowError
 
 ROOT = Path(__file__).parents[2]
@@ -61,12 +62,19 @@ def ready(api: AirflowApi, within: float = 60.0) -> None:
     raise LocalAirflowError(f"Airflow did not parse {DAG} within {within:.0f} s: {api.get('/api/v2/importErrors')}")
 
 
-def rollout(out: Console, stage: Stage, watch: Watch, title: str, release: str) -> dict[str, Any]:
-    """Publish one release, trigger the policy, and follow the run to its end."""
+def rollout(out: Console, stage: Stage, watch: Watch, title: str, release: str, *, age: float = 0.0) -> dict[str, Any]:
+    """Publish one release, trigger the policy, and follow the run to its end.
+
+    ``age``: how old (seconds) a host's package index may be before it asks again; a run that begins sooner after the
+    last one would not see the release.
+    """
     out.rule(f"[bold]{title}")
     published = stage.lab.publish(release)
     stage.sync_advisories()
     out.print(f"      published: {', '.join(f'{name} {version}' for name, version in published.items())}")
+    if age:
+        out.print(f"      the hosts ask for packages again when their index is {age:.0f} s old: waiting for that")
+        time.sleep(age)
     watch.said.clear()
     run = watch.admin.trigger(DAG, {"reason": title})
     out.print(f"      {watch.admin.url}/dags/{DAG}/runs/{run}", highlight=False)
@@ -129,7 +137,8 @@ def play(out: Console, stage: Stage, airflow: LocalAirflow, begun: float) -> boo
     )
     seen = f"{count} of {count} at {new.pop()}" if len(new) == 1 else ", ".join(sorted(new))
     rows.append(("good update", f"all {count} hosts at the new version", seen, good["run_state"], good_ok))
-    bad = rollout(out, stage, watch, "2. a bad update is caught on the canary and undone", BAD)
+    title = "2. a bad update is caught on the canary and undone"
+    bad = rollout(out, stage, watch, title, BAD, age=AptOptions().refresh_after)
     after_bad, failing = on_hosts(stage.lab), errors_of(stage.lab)
     same = sum(after_bad[name][0] == after_good[name][0] for name in after_good)
     touched = sorted(item["name"] for item in bad["targets"] if item.get("began_at"))
