@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from patching.errors import LedgerConflict
+from patching.ledger.base import Lease
 from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.capacity import reboot_claims, target_claims
 from patching.policy import Retry
 from patching.rollout import control
 from patching.rollout.change_job import ChangeJob
@@ -250,3 +252,36 @@ async def test_undo_after_the_first_wave_waits_for_no_place_that_a_later_wave_ho
     assert set(fleet.versions().values()) == {"1.0"}
     assert (await fleet.finish()).rollout == fleet.rollout
     assert fleet.state == "undone"
+
+
+async def test_host_that_waits_for_a_reboot_place_nobody_will_free_is_left_to_the_next_run(tmp_path: Path) -> None:
+    """The place is a target's that waits for its next try, and the rollout was held meanwhile: no try will come."""
+    rollout = {"waves": [{"canary": {"count": 2}}], "maxUnavailable": "100%"}
+    fleet = Fleet(tmp_path, hosts=2, verify=[], rollout=rollout, reboot={"maxConcurrent": 1})
+    for name in fleet.names:
+        fleet.hosts.add(name, installed={"kernel": "6.1", "shop": "1.0"}, offers={"kernel": "6.2"})
+    await fleet.begin()
+    await fleet.gate(1)
+    first, second = fleet.frozen.waves[0].targets
+    planned = fleet.frozen.planned(first)
+    assert planned is not None
+    claims = [*target_claims(fleet.frozen, planned.target), *reboot_claims(fleet.frozen, planned.target)]
+    held = fleet.ledger.acquire("worker-2", fleet.rollout, first, claims, ttl=5.0)
+    assert isinstance(held, Lease)
+    snapshot = fleet.ledger.store_document("snapshot", {"of": first})
+    key, body = f"target-began:{first}", {"wave": 1, "snapshot": snapshot}
+    fleet.ledger.append(NewEntry(chain=fleet.rollout, kind=EntryKind.TARGET_BEGAN, key=key, target=first, body=body))
+
+    def holding(point: str) -> None:
+        """A person holds it as soon as the second host is changed; the worker of the first was stopped before."""
+        row = fleet.ledger.rollout(fleet.rollout)
+        if point == "outcome-written" and row is not None and row.state is RolloutState.RUNNING:
+            control.hold(fleet.ledger, fleet.rollout, "anna", "what is this")
+            fleet.clock.advance(seconds=60)
+
+    fleet.site = replace(fleet.site, crash=holding)
+    await fleet.apply(1)
+    row = fleet.ledger.target(fleet.rollout, second)
+    assert row is not None
+    assert row.outcome is None
+    assert {lease.target for lease in fleet.ledger.leases()} == {first, second}
