@@ -13,7 +13,7 @@ from patching.rollout.incidents import lock_of
 from patching.rollout.probing import probe_fleet
 from patching.rollout.record import first_written, frozen_plan, moved, request_of_run, rollout_of_run, run_key
 from patching.rollout.site import Site
-from patching.rollout.states import RolloutState
+from patching.rollout.states import AT_WORK, RolloutState
 from patching.target import Snapshot
 
 GREEN = frozenset({RolloutState.COMPLETED, RolloutState.SUPERSEDED})
@@ -29,7 +29,7 @@ async def verify(site: Site, rollout: str, run_id: str) -> WaveSummary:
     person resumed or promoted after its last wave waits, as no gate opens for it any more.
     """
     row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
-    if row is None or plan is None or row.state not in (RolloutState.RUNNING, RolloutState.WAITING):
+    if row is None or plan is None or row.state not in AT_WORK:
         state = row.state.value if row else "unknown"
         return WaveSummary(wave=0, shard=0, sentence=f'the rollout is "{state}"', skipped=True)
     missing = [wave.index for wave in plan.waves if not promoted(site, rollout, wave.index)]
@@ -39,10 +39,10 @@ async def verify(site: Site, rollout: str, run_id: str) -> WaveSummary:
     wrong = await _look_again(site, plan, applied)
     if wrong:
         reason = f"{len(wrong)} applied targets do not run what was planned: {'; '.join(wrong[:5])}"
-        moved(site, rollout, RolloutState.HELD, reason=reason)
+        moved(site, rollout, RolloutState.HELD, reason=reason, only_from=AT_WORK)
         return WaveSummary(wave=0, shard=0, sentence=reason, bad=True)
     reason = f"{len(applied)} targets run what was planned"
-    state = moved(site, rollout, RolloutState.COMPLETED, reason=reason)
+    state = moved(site, rollout, RolloutState.COMPLETED, reason=reason, only_from=AT_WORK)
     if state is not RolloutState.COMPLETED:
         return WaveSummary(wave=0, shard=0, sentence=f'the rollout is "{state.value}"', skipped=True)
     return WaveSummary(wave=0, shard=0, counts={"applied": len(applied)}, sentence=reason)

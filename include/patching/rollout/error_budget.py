@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -13,9 +12,10 @@ from patching.errors import ConnectionMissing, LedgerUnavailable, MetricSourceUn
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan
 from patching.policy import ErrorBudget, Policy
+from patching.rollout.beside import beside
 from patching.rollout.record import frozen_plan, moved
 from patching.rollout.site import Site
-from patching.rollout.states import RolloutState
+from patching.rollout.states import AT_WORK, RolloutState
 
 FRESH = timedelta(minutes=10)
 """A look that is older says nothing about now."""
@@ -76,7 +76,7 @@ def budget_now(site: Site, rollout: str, wave: int) -> BudgetView | None:
 def hold_for(site: Site, rollout: str, found: BudgetView) -> str:
     """Hold a running rollout whose service burns its error budget; gives the sentence, which offers the undo."""
     text = f"error budget {found.sentence}; resume the rollout when it has calmed down, or undo what it changed"
-    moved(site, rollout, RolloutState.HELD, reason=text)
+    moved(site, rollout, RolloutState.HELD, reason=text, only_from=AT_WORK)
     return text
 
 
@@ -98,13 +98,8 @@ async def watched(site: Site, plan: Plan, wave: int) -> AsyncIterator[None]:
     if not spec.error_budgets or (plan.emergency and "error-budget" in spec.emergency.ignore):
         yield
         return
-    watch = asyncio.create_task(_watch(site, plan.rollout, wave))
-    try:
+    async with beside(_watch(site, plan.rollout, wave)):
         yield
-    finally:
-        watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
 
 
 async def _watch(site: Site, rollout: str, wave: int) -> None:

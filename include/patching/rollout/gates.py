@@ -18,11 +18,10 @@ from patching.rollout.late import reopened
 from patching.rollout.past import known_jobs
 from patching.rollout.record import frozen_plan, moved, request_of_run, say_waiting
 from patching.rollout.site import Site
-from patching.rollout.states import FINAL, RolloutState
+from patching.rollout.states import AT_WORK, RolloutState
 
 LONGEST_NAP = timedelta(minutes=5)
 BUDGET_NAP = timedelta(minutes=1)
-Opened = RolloutState.WAITING, RolloutState.RUNNING
 
 
 def _answer(state: GateState, wave: int, text: str, again_at: datetime | None = None, **more: str) -> GateAnswer:
@@ -74,7 +73,7 @@ def _refused_by_ledger(site: Site, plan: Plan, state: RolloutState, wave: int) -
         return _answer(GateState.REFUSED, wave, locked.sentence, shown_as="failed")
     if not approved(site, plan.rollout, plan):
         return _answer(GateState.REFUSED, wave, "the plan is not approved", shown_as="skipped")
-    if state in FINAL or state not in Opened:
+    if state not in AT_WORK:
         return _answer(GateState.REFUSED, wave, f'the rollout is "{state.value}"', shown_as="skipped")
     if verdict_of(site.ledger, plan.rollout, wave) is not None:
         return _answer(GateState.REFUSED, wave, f"wave {wave} has its verdict already", shown_as="skipped")
@@ -188,7 +187,7 @@ def _passes(plan: Plan) -> tuple[str, ...]:
 
 def _open(site: Site, plan: Plan, answer: GateAnswer, run_id: str) -> GateAnswer:
     wave = answer.wave
-    state = moved(site, plan.rollout, RolloutState.RUNNING, reason=f"wave {wave} may start", only_from=Opened)
+    state = moved(site, plan.rollout, RolloutState.RUNNING, reason=f"wave {wave} may start", only_from=AT_WORK)
     if state is not RolloutState.RUNNING:
         return _answer(GateState.REFUSED, wave, f'the rollout is "{state.value}"', shown_as="skipped")
     rows = {row.target: row for row in site.ledger.targets(plan.rollout)}

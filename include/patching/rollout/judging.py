@@ -26,7 +26,7 @@ from patching.rollout.losses import loss_stop, lost_targets
 from patching.rollout.measuring import Measured
 from patching.rollout.record import first_written, frozen_plan, measured_entry, moved, say_waiting
 from patching.rollout.site import Site
-from patching.rollout.states import RolloutState
+from patching.rollout.states import AT_WORK, RolloutState
 from patching.rollout.wave import open_rows
 from patching.rollout.wave_guard import guard_verdict
 from patching.value import JsonValue
@@ -107,9 +107,10 @@ def _said(stop: Stop) -> str:
 def _held(site: Site, plan: Plan, wave: int, stop: Stop) -> JudgeAnswer:
     """Hold an unfinished wave for missing evidence: no verdict is recorded, so that a person can let it go on."""
     text = f"wave {wave}: {_said(stop)}"
-    moved(site, plan.rollout, RolloutState.HELD, reason=text)
+    state = moved(site, plan.rollout, RolloutState.HELD, reason=text, only_from=AT_WORK)
     say_waiting(site, plan.rollout, "")
-    return JudgeAnswer(wave=wave, verdict=VerdictName.HOLD, sentence=_said(stop))
+    held = VerdictName.HOLD if state is RolloutState.HELD else None
+    return JudgeAnswer(wave=wave, verdict=held, sentence=_said(stop))
 
 
 def _unfinished(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], run_id: str) -> JudgeAnswer:
@@ -119,16 +120,21 @@ def _unfinished(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], ru
     if unknown:
         text += f" (unknown: {', '.join(unknown)})"
     closed = closed_by_time(site, plan.rollout, wave, run_id)
-    moved(site, plan.rollout, RolloutState.WAITING, reason=closed or text, only_from=(RolloutState.RUNNING,))
-    say_waiting(site, plan.rollout, closed or f"{text}; the next run goes on with them")
+    _leave_waiting(site, plan, closed or text, closed or f"{text}; the next run goes on with them")
     return JudgeAnswer(wave=wave, verdict=None, sentence=text)
 
 
 def _undrilled(site: Site, plan: Plan, wave: int, text: str) -> JudgeAnswer:
     """Leave a wave whose drill was interrupted, or marked away in Airflow, to the next run, which makes it up."""
-    moved(site, plan.rollout, RolloutState.WAITING, reason=text, only_from=(RolloutState.RUNNING,))
-    say_waiting(site, plan.rollout, f"{text}; the next run does it")
+    _leave_waiting(site, plan, text, f"{text}; the next run does it")
     return JudgeAnswer(wave=wave, verdict=None, sentence=text)
+
+
+def _leave_waiting(site: Site, plan: Plan, reason: str, sentence: str) -> None:
+    """Let the rollout wait for its next run, and say so, unless somebody else moved it meanwhile."""
+    waiting = RolloutState.WAITING
+    if moved(site, plan.rollout, waiting, reason=reason, only_from=(RolloutState.RUNNING,)) is waiting:
+        say_waiting(site, plan.rollout, sentence)
 
 
 def _soaks_until(plan: Plan, wave: int, rows: Sequence[TargetRow]) -> datetime | None:

@@ -150,7 +150,9 @@ async def _move_on(site: Site, row: RolloutRow, plan: Plan) -> list[str]:
     if row.state is RolloutState.RUNNING:
         ends = "its run ended before the wave was judged (marked, deleted or lost)"
         reason = f"{ends}: nothing new begins until the next run goes on with it"
-        moved(site, row.id, RolloutState.WAITING, reason=reason, only_from=(RolloutState.RUNNING,))
+        waiting = RolloutState.WAITING
+        if moved(site, row.id, waiting, reason=reason, only_from=(RolloutState.RUNNING,)) is not waiting:
+            return []
         say_waiting(site, row.id, reason)
         return [f"{row.id}: {reason}"]
     if row.state is RolloutState.UNDOING:
@@ -161,8 +163,9 @@ async def _move_on(site: Site, row: RolloutRow, plan: Plan) -> list[str]:
         return [f"{row.id}: undo: {summary.sentence}"]
     if row.state in BEFORE_APPROVAL and site.clock() >= valid_until(plan):
         reason = "its plan is no longer valid, and nobody began it"
-        moved(site, row.id, RolloutState.EXPIRED, reason=reason, only_from=BEFORE_APPROVAL)
-        return [f"{row.id}: {reason}"]
+        expired = RolloutState.EXPIRED
+        if moved(site, row.id, expired, reason=reason, only_from=BEFORE_APPROVAL) is expired:
+            return [f"{row.id}: {reason}"]
     return []
 
 

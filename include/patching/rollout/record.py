@@ -132,7 +132,7 @@ class Record:
         return await self._patiently(lambda: self._writer.write(work))
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run a ledger call that reads off the event loop, with the same patience."""
+        """Run a ledger call off the event loop, with the same patience; not in the order of the writes."""
         return await self._patiently(lambda: self._writer.call(function, *args, **kwargs))
 
     async def free_left(self) -> None:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Sequence
 
 from patching.change import Outcome
-from patching.errors import ChannelError, LedgerConflict
+from patching.errors import ChannelError, LedgerConflict, TransitionRefused
 from patching.ledger.base import Ledger, RolloutRow, TargetRow
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan, PlannedTarget
@@ -16,7 +16,7 @@ from patching.report.sentences import names
 from patching.rollout.incidents import RUNBOOK, Incident, incidents, lock_of
 from patching.rollout.probing import probe
 from patching.rollout.site import Site
-from patching.rollout.states import RolloutState
+from patching.rollout.states import AT_WORK, RolloutState
 from patching.target import Snapshot
 from patching.value import JsonValue
 
@@ -83,8 +83,10 @@ def _lock(ledger: Ledger, plan: Plan, rows: Sequence[TargetRow]) -> Incident:
 def _hold_policy(ledger: Ledger, policy: str, found: Incident) -> None:
     """Hold every rollout of the policy that is at work, an emergency too: their jobs see it before they begin more."""
     for row in ledger.rollouts(policy=policy, open_only=True, limit=MOST):
-        if row.state in (RolloutState.RUNNING, RolloutState.WAITING):
-            ledger.transition(row.id, RolloutState.HELD, reason=found.sentence)
+        # One that is being undone by now must not be held for the failure of another.
+        if row.state in AT_WORK:
+            with contextlib.suppress(TransitionRefused):
+                ledger.transition(row.id, RolloutState.HELD, reason=found.sentence, only_from=AT_WORK)
 
 
 def _keep(ledger: Ledger, found: Incident, row: TargetRow, evidence: dict[str, JsonValue]) -> None:

@@ -8,7 +8,6 @@ and the verdict at the end of the soak holds if the source still fails then.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -23,6 +22,7 @@ from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan
 from patching.policy import Check
 from patching.rollout.answers import VerdictName
+from patching.rollout.beside import beside
 from patching.rollout.brake import Brake
 from patching.rollout.budgets import Stop
 from patching.rollout.gates import reopenings
@@ -82,7 +82,7 @@ class WaveGuard:
 
     def _next(self, check: Check) -> Block | None:
         ledger, rollout = self.site.ledger, self.plan.rollout
-        judged = _judged(ledger.entries(rollout, kinds=[EntryKind.GUARD]), self.wave, self.again)
+        judged = _judged_blocks(ledger.entries(rollout, kinds=[EntryKind.GUARD]), self.wave, self.again)
         mine = [entry for entry in judged if entry.body["check"] == check.name]
         if any(_alarms(entry) for entry in judged):
             return None
@@ -138,7 +138,7 @@ class WaveGuard:
 def guard_verdict(site: Site, plan: Plan, wave: int) -> WaveVerdict | None:
     """Give the undo that the guard's alarms in a wave mean, None without one; earlier tries of a wave do not count."""
     again = reopenings(site.ledger, plan.rollout, wave)
-    judged = _judged(site.ledger.entries(plan.rollout, kinds=[EntryKind.GUARD]), wave, again)
+    judged = _judged_blocks(site.ledger.entries(plan.rollout, kinds=[EntryKind.GUARD]), wave, again)
     alarms = [entry for entry in judged if _alarms(entry)]
     if not alarms:
         return None
@@ -154,16 +154,11 @@ async def guarding(site: Site, plan: Plan, wave: int, brake: Brake) -> AsyncIter
     if not guard.needed or guard.stop_if_alarmed():
         yield
         return
-    watch = asyncio.create_task(guard.watch())
-    try:
+    async with beside(guard.watch()):
         yield
-    finally:
-        watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
 
 
-def _judged(entries: Sequence[LedgerEntry], wave: int, again: int) -> list[LedgerEntry]:
+def _judged_blocks(entries: Sequence[LedgerEntry], wave: int, again: int) -> list[LedgerEntry]:
     mine = [entry for entry in entries if (entry.body["wave"], entry.body["again"]) == (wave, again)]
     return [entry for entry in mine if "verdict" in entry.body]
 

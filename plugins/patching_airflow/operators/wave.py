@@ -96,7 +96,7 @@ class JudgeOperator(WaveOperator):
 
 
 class UndoOperator(RolloutOperator):
-    """Undoes what the ledger says must be undone: in its wave at once, outside of waves in the whole rollout."""
+    """Undoes what the ledger says must be undone: after a bad verdict all that was changed."""
 
     def work(self, context: Any) -> str:
         """Do it; a target that could not be undone makes the task red and is quarantined."""

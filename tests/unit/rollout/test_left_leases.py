@@ -1,15 +1,20 @@
-"""A lease that a dead worker left behind takes no place for ever, not even where its rollout is over (F8)."""
+"""Nobody waits for a place that nobody will free: of dead workers, in an undo, in a held rollout (F8)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from patching.ledger.base import Claim, Lease
+from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.capacity import reboot_claims, target_claims
+from patching.rollout import control
 from patching.rollout.answers import VerdictName
 from patching.rollout.reconcile import reconcile
+from patching.rollout.states import RolloutState
 from unit.rollout.fleet import Fleet
 from unit.rollout.test_crash_points import kill_at
 
@@ -81,3 +86,59 @@ async def test_target_that_waits_for_a_place_frees_what_a_dead_worker_left_on_on
     assert set(fleet.outcomes().values()) == {"applied"}
     assert left_on_ended(fleet) == []
     assert not fleet.twice()
+
+
+async def test_undo_after_the_first_wave_waits_for_no_place_that_a_later_wave_holds(tmp_path: Path) -> None:
+    """A target of wave 2 whose outcome is unknown holds the only place, and its own wave's undo comes later."""
+    waves = [{"canary": {"count": 1}}, {"size": "100%"}]
+    rollout = {"waves": waves, "failureDomain": "role", "maxUnavailable": 1}
+    fleet = Fleet(tmp_path, hosts=2, verify=[], rollout=rollout)
+    await fleet.begin()
+    await fleet.wave(1)
+    await fleet.gate(2)
+    (late,) = fleet.frozen.waves[1].targets
+    fleet.going_dark(late)
+    await fleet.apply(2)
+    assert fleet.outcomes()[late] == "unknown"
+    fleet.as_before()
+    fleet.hosts.change(late, offline=False)
+    control.hold(fleet.ledger, fleet.rollout, "anna", "what is this")
+    control.undo(fleet.ledger, fleet.rollout, "anna", "it must go back")
+    assert (await fleet.undo(1)).counts == {"undone": 2}
+    assert (await fleet.undo(2)).skipped
+    assert set(fleet.versions().values()) == {"1.0"}
+    assert (await fleet.finish()).rollout == fleet.rollout
+    assert fleet.state == "undone"
+
+
+async def test_host_that_waits_for_a_reboot_place_nobody_will_free_is_left_to_the_next_run(tmp_path: Path) -> None:
+    """The place is a target's that waits for its next try, and the rollout was held meanwhile: no try will come."""
+    rollout = {"waves": [{"canary": {"count": 2}}], "maxUnavailable": "100%"}
+    fleet = Fleet(tmp_path, hosts=2, verify=[], rollout=rollout, reboot={"maxConcurrent": 1})
+    for name in fleet.names:
+        fleet.hosts.add(name, installed={"kernel": "6.1", "shop": "1.0"}, offers={"kernel": "6.2"})
+    await fleet.begin()
+    await fleet.gate(1)
+    first, second = fleet.frozen.waves[0].targets
+    planned = fleet.frozen.planned(first)
+    assert planned is not None
+    claims = [*target_claims(fleet.frozen, planned.target), *reboot_claims(fleet.frozen, planned.target)]
+    held = fleet.ledger.acquire("worker-2", fleet.rollout, first, claims, ttl=5.0)
+    assert isinstance(held, Lease)
+    snapshot = fleet.ledger.store_document("snapshot", {"of": first})
+    key, body = f"target-began:{first}", {"wave": 1, "snapshot": snapshot}
+    fleet.ledger.append(NewEntry(chain=fleet.rollout, kind=EntryKind.TARGET_BEGAN, key=key, target=first, body=body))
+
+    def holding(point: str) -> None:
+        """A person holds it as soon as the second host is changed; the worker of the first was stopped before."""
+        row = fleet.ledger.rollout(fleet.rollout)
+        if point == "outcome-written" and row is not None and row.state is RolloutState.RUNNING:
+            control.hold(fleet.ledger, fleet.rollout, "anna", "what is this")
+            fleet.clock.advance(seconds=60)
+
+    fleet.site = replace(fleet.site, crash=holding)
+    await fleet.apply(1)
+    row = fleet.ledger.target(fleet.rollout, second)
+    assert row is not None
+    assert row.outcome is None
+    assert {lease.target for lease in fleet.ledger.leases()} == {first, second}

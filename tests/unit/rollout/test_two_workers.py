@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
+from patching.canary.error_budget import BudgetView, Level
 from patching.errors import LedgerConflict
-from patching.ledger.base import Lease
 from patching.ledger.entry import EntryKind, NewEntry
-from patching.plan.capacity import reboot_claims, target_claims
 from patching.policy import Retry
 from patching.rollout import control
 from patching.rollout.change_job import ChangeJob
 from patching.rollout.closing import close_run
+from patching.rollout.error_budget import hold_for
 from patching.rollout.judging import judge
 from patching.rollout.planning import make_plan
+from patching.rollout.reconcile import reconcile
 from patching.rollout.record import Record, first_written
 from patching.rollout.retries import bounded
 from patching.rollout.states import RolloutState
@@ -231,57 +232,28 @@ async def test_what_two_workers_did_in_one_shard_is_written_by_both(tmp_path: Pa
     assert [entry.body["applied"] for entry in written] == [1, 0, 1]
 
 
-async def test_undo_after_the_first_wave_waits_for_no_place_that_a_later_wave_holds(tmp_path: Path) -> None:
-    """A target of wave 2 whose outcome is unknown holds the only place, and its own wave's undo comes later."""
-    waves = [{"canary": {"count": 1}}, {"size": "100%"}]
-    rollout = {"waves": waves, "failureDomain": "role", "maxUnavailable": 1}
-    fleet = Fleet(tmp_path, hosts=2, verify=[], rollout=rollout)
-    await fleet.begin()
-    await fleet.wave(1)
-    await fleet.gate(2)
-    (late,) = fleet.frozen.waves[1].targets
-    fleet.going_dark(late)
-    await fleet.apply(2)
-    assert fleet.outcomes()[late] == "unknown"
-    fleet.as_before()
-    fleet.hosts.change(late, offline=False)
+async def test_hold_that_was_decided_before_a_person_asked_for_undo_does_not_stop_the_undo(tmp_path: Path) -> None:
+    fleet, _ = await canary_applied(tmp_path)
     control.hold(fleet.ledger, fleet.rollout, "anna", "what is this")
     control.undo(fleet.ledger, fleet.rollout, "anna", "it must go back")
-    assert (await fleet.undo(1)).counts == {"undone": 2}
-    assert (await fleet.undo(2)).skipped
-    assert set(fleet.versions().values()) == {"1.0"}
-    assert (await fleet.finish()).rollout == fleet.rollout
-    assert fleet.state == "undone"
+    burning = BudgetView(budget="slo", level=Level.PAGE, sentence="burns")
+    hold_for(fleet.site, fleet.rollout, burning)
+    assert fleet.state == "undoing"
 
 
-async def test_host_that_waits_for_a_reboot_place_nobody_will_free_is_left_to_the_next_run(tmp_path: Path) -> None:
-    """The place is a target's that waits for its next try, and the rollout was held meanwhile: no try will come."""
-    rollout = {"waves": [{"canary": {"count": 2}}], "maxUnavailable": "100%"}
-    fleet = Fleet(tmp_path, hosts=2, verify=[], rollout=rollout, reboot={"maxConcurrent": 1})
-    for name in fleet.names:
-        fleet.hosts.add(name, installed={"kernel": "6.1", "shop": "1.0"}, offers={"kernel": "6.2"})
-    await fleet.begin()
-    await fleet.gate(1)
-    first, second = fleet.frozen.waves[0].targets
-    planned = fleet.frozen.planned(first)
-    assert planned is not None
-    claims = [*target_claims(fleet.frozen, planned.target), *reboot_claims(fleet.frozen, planned.target)]
-    held = fleet.ledger.acquire("worker-2", fleet.rollout, first, claims, ttl=5.0)
-    assert isinstance(held, Lease)
-    snapshot = fleet.ledger.store_document("snapshot", {"of": first})
-    key, body = f"target-began:{first}", {"wave": 1, "snapshot": snapshot}
-    fleet.ledger.append(NewEntry(chain=fleet.rollout, kind=EntryKind.TARGET_BEGAN, key=key, target=first, body=body))
+async def test_reconcile_that_was_late_says_nothing_of_a_rollout_that_a_person_moved(tmp_path: Path) -> None:
+    fleet, _ = await canary_applied(tmp_path)
+    real = fleet.ledger.transition
 
-    def holding(point: str) -> None:
-        """A person holds it as soon as the second host is changed; the worker of the first was stopped before."""
-        row = fleet.ledger.rollout(fleet.rollout)
-        if point == "outcome-written" and row is not None and row.state is RolloutState.RUNNING:
-            control.hold(fleet.ledger, fleet.rollout, "anna", "what is this")
-            fleet.clock.advance(seconds=60)
+    def later(rollout: str, to: RolloutState, **how: Any) -> Any:
+        if to is RolloutState.WAITING:
+            real(rollout, RolloutState.ABORTED, reason="not tonight", actor="anna")
+        return real(rollout, to, **how)
 
-    fleet.site = replace(fleet.site, crash=holding)
-    await fleet.apply(1)
-    row = fleet.ledger.target(fleet.rollout, second)
+    fleet.ledger.transition = later  # type: ignore[method-assign]
+    fleet.site = replace(fleet.site, run_active=lambda _run: False)
+    fleet.clock.advance(seconds=60)
+    await reconcile(fleet.site)
+    row = fleet.ledger.rollout(fleet.rollout)
     assert row is not None
-    assert row.outcome is None
-    assert {lease.target for lease in fleet.ledger.leases()} == {first, second}
+    assert (row.state.value, row.waits_for) == ("aborted", "")
