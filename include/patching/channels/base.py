@@ -42,6 +42,11 @@ class Progress(Value):
 class Session(Protocol):
     """One open connection to one target; reconnects by itself within the step's deadline."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is known to be gone; False says only that nobody has noticed."""
+        ...
+
     async def read(self, step: Step) -> Reply:
         """Run a reading step at once, attached to the connection; raises ChannelError."""
         ...

@@ -46,6 +46,11 @@ class ServiceSession:
         self._target = target
         self._running: dict[str, asyncio.Task[Reply]] = {}
 
+    @property
+    def lost(self) -> bool:
+        """Say no: each act asks its service anew."""
+        return False
+
     async def read(self, step: Step) -> Reply:
         """Ask at once."""
         return await self._answer("", step)

@@ -87,6 +87,11 @@ class SimulatedSession:
         self.fleet = fleet
         self.name = name
 
+    @property
+    def lost(self) -> bool:
+        """Say no: a folder has no connection that could break."""
+        return False
+
     def reachable(self) -> None:
         """Raise TargetOffline where the host does not answer."""
         if not (self.fleet.folder / self.name).is_dir() or self.fleet.state(self.name).get("offline"):

@@ -116,6 +116,11 @@ class SshSession:
         self.target = target
         self._wire = SshWire(target.name, self._dial, channel.read_cap)
 
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is known to be gone: the server closed it, or its keepalive was not answered."""
+        return self._wire.lost
+
     async def connect(self, deadline: float) -> None:
         """Open the connection to the target's first member; raises ChannelError."""
         await self._wire.link(self.target.members[0], deadline)

@@ -44,6 +44,11 @@ class SshWire:
         self._links: dict[str, Link] = {}
         self._let_in: set[str] = set()
 
+    @property
+    def lost(self) -> bool:
+        """Whether no connection stands."""
+        return all(link.closed for link in self._links.values())
+
     async def close(self) -> None:
         """Close every connection; the next use opens anew."""
         for link in self._links.values():

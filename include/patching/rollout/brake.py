@@ -34,6 +34,7 @@ class Brake:
         self.stopped: Stop | None = None
         self.in_the_way: Stop | None = None
         self._answered: frozenset[int] | None = None
+        self._unknown = False
 
     @property
     def verdict(self) -> Stop | None:
@@ -46,6 +47,16 @@ class Brake:
         One whose outcome is unknown is ``settling``: it has begun already, and only its settling can tell what became
         of it, so missing evidence does not stop it.
         """
+        if await self.stops(settling=settling):
+            return True
+        if settling or not self._unknown:
+            return False
+        found = await self._in_the_way(planned)
+        self.in_the_way = found or self.in_the_way
+        return found is not None
+
+    async def stops(self, *, settling: bool = False) -> bool:
+        """Say whether nothing of this wave may begin now, whoever it is."""
         if self.stopped is not None:
             return True
         asked = self.asked_to_stop()
@@ -57,12 +68,8 @@ class Brake:
         stop = spent(self.plan.policy.spec.rollout.stop_when, self.wave, groups, await self._promoted_by_people())
         if stop is not None and (stop.accuses or not settling):
             self.stopped = stop
-            return True
-        if settling or all(group.outcome is not Outcome.UNKNOWN for group in groups):
-            return False
-        found = await self._in_the_way(planned)
-        self.in_the_way = found or self.in_the_way
-        return found is not None
+        self._unknown = any(group.outcome is Outcome.UNKNOWN for group in groups)
+        return self.stopped is not None
 
     async def _in_the_way(self, planned: PlannedTarget) -> Stop | None:
         """Say what unknown targets keep this one from: a lost one of its class, or every place that it will need."""

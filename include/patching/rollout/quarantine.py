@@ -19,6 +19,7 @@ from patching.policy import OnFailure
 from patching.rollout.causes import cause_of
 from patching.rollout.record import Record
 from patching.rollout.retries import retries_made
+from patching.rollout.site import Site
 from patching.value import Value
 
 OUTPUT_KEPT = 1000
@@ -126,14 +127,19 @@ async def left_in_quarantine(record: Record, row: TargetRow) -> bool:
     """
     if row.began_at is not None:
         return False
-    kept = await record.call(record.site.ledger.quarantines, now=record.site.clock())
-    found = next((item for item in kept if item.target == row.target and item.rollout != row.rollout), None)
+    found = await record.call(kept_apart_elsewhere, record.site, row)
     if found is None:
         return False
     body = {"outcome": Outcome.QUARANTINED.value, "reason": why_left_out(found), "signature": None, "active": True}
     key = f"target-outcome:{row.target}:{row.generation}:change"
     await record.append(EntryKind.TARGET_OUTCOME, key, {**body, "undo": False}, target=row.target)
     return True
+
+
+def kept_apart_elsewhere(site: Site, row: TargetRow) -> Quarantine | None:
+    """Find the quarantine into which another rollout has put a target."""
+    kept = site.ledger.quarantines(now=site.clock())
+    return next((item for item in kept if item.target == row.target and item.rollout != row.rollout), None)
 
 
 def why_left_out(item: Quarantine) -> str:

@@ -11,6 +11,7 @@ from patching.errors import FenceLost, LedgerConflict, LedgerError
 from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan, PlannedTarget
+from patching.rollout.ahead import Ahead
 from patching.rollout.answers import WaveSummary
 from patching.rollout.brake import Brake
 from patching.rollout.budgets import Stop, count
@@ -72,7 +73,7 @@ class ShardRun:
         self.room = asyncio.Semaphore(self.site.concurrency)
         self.freed = asyncio.Event()
         driver = plan.policy.spec.driver
-        self.channel = self.site.channel(driver.connection)
+        self.channel = Ahead(self.site.channel(driver.connection), record, plan.rollout, self.brake)
         self.driver = self.site.driver(driver.name, dict(driver.options))
 
     async def run(self, targets: Sequence[PlannedTarget]) -> None:
@@ -81,8 +82,11 @@ class ShardRun:
         Those whose outcome is unknown are settled first, whichever shard they are of: while one is left, nothing new
         begins in any shard.
         """
-        await self._launch(await self._unknown(), settling=True, own={item.target.name for item in targets})
-        await self._launch(targets)
+        try:
+            await self._launch(await self._unknown(), settling=True, own={item.target.name for item in targets})
+            await self._launch(targets)
+        finally:
+            await self.channel.close()
 
     async def _unknown(self) -> list[PlannedTarget]:
         groups = await self.record.call(self.site.ledger.outcomes, self.plan.rollout)
@@ -96,15 +100,30 @@ class ShardRun:
         self, targets: Sequence[PlannedTarget], *, settling: bool = False, own: Collection[str] | None = None
     ) -> None:
         async with asyncio.TaskGroup() as jobs:
-            for planned in targets:
-                await self.room.acquire()
+            for number, planned in enumerate(targets):
+                await self._place(targets[number : number + self.channel.most], settling=settling)
                 if await self.brake.holds(planned, settling=settling):
                     self.room.release()
                     if self.brake.stopped is not None:
+                        await self.channel.close()
                         return
+                    await self.channel.drop(planned.target.name)
                     continue
                 retry = own is None or planned.target.name in own
                 jobs.create_task(self._one(planned, settling=settling, retry=retry))
+
+    async def _place(self, coming: Sequence[PlannedTarget], *, settling: bool) -> None:
+        """Wait for a place in this process; the next who come are logged in to meanwhile, unless launching stops."""
+        anew = False
+        while self.room.locked():
+            await self.channel.expect(coming, anew=anew)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_PAUSE):
+                    await self.room.acquire()
+                    return
+            anew = True
+            await self.brake.stops(settling=settling)
+        await self.room.acquire()
 
     async def _one(self, planned: PlannedTarget, *, settling: bool, retry: bool) -> None:
         try:
@@ -117,6 +136,7 @@ class ShardRun:
         finally:
             self.room.release()
             self._say_freed()
+            await self.channel.drop(planned.target.name)
 
     async def _until_ended(self, planned: PlannedTarget, *, settling: bool, retry: bool) -> None:
         name, busy = planned.target.name, None
@@ -135,7 +155,7 @@ class ShardRun:
             before, busy = busy, await self._try(planned, row, retry=retry)
             if busy is None:
                 return
-            await self._wait_for_lease(name, busy, before)
+            await self._wait_for_lease(planned, busy, before)
         if busy is not None:
             await self.record.write(lambda transaction: transaction.leave_queue(self.plan.rollout, name))
 
@@ -150,11 +170,15 @@ class ShardRun:
             self.site.log(f"{row.target} {answer.sentence}")
         return answer
 
-    async def _wait_for_lease(self, name: str, busy: Busy | TryLater, before: Busy | TryLater | None) -> None:
+    async def _wait_for_lease(
+        self, planned: PlannedTarget, busy: Busy | TryLater, before: Busy | TryLater | None
+    ) -> None:
+        name = planned.target.name
         if not isinstance(busy, Busy):
             return
         if before is None or busy.sentence != before.sentence:
             await self._say(name, busy.sentence)
+        self.channel.begin(planned.target)
         await self.record.free_left()
         await self._wait_for_room()
 

@@ -217,6 +217,10 @@ class Replying:
         self.answers = list(answers)
         self.asked: list[Step] = []
 
+    @property
+    def lost(self) -> bool:
+        return False
+
     async def read(self, step: Step) -> Reply:
         self.asked.append(step)
         answer = self.answers.pop(0)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from patching.change import Reply, Step
 from patching.channels.base import Session
-from patching.channels.simulated import SimulatedChannel
+from patching.channels.simulated import SimulatedChannel, SimulatedSession
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.rollout.answers import VerdictName
 from patching.sources.base import Sample
@@ -37,6 +38,29 @@ class OfChanged(Metrics):
         return found if changed or found.requests is None else found.model_copy(update={"errors": 0.0})
 
 
+class JudgedSession(SimulatedSession):
+    """A session in which the first reading waits until every complete block is judged."""
+
+    def __init__(self, fleet: Fleet, name: str) -> None:
+        super().__init__(fleet.hosts, name)
+        self.rollout: Fleet | None = fleet
+
+    async def read(self, step: Step) -> Reply:
+        while self.rollout is not None and unjudged(self.rollout):  # noqa: ASYNC110 - the guard tells nobody
+            await asyncio.sleep(0.005)
+        self.rollout = None
+        return await super().read(step)
+
+
+class JudgedChannel(SimulatedChannel):
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(fleet.hosts)
+        self.rollout = fleet
+
+    async def open(self, target: Target, *, deadline: float = 30.0) -> Session:
+        return JudgedSession(self.rollout, target.name)
+
+
 async def applying(folder: Path, share: float, **spec: Any) -> Fleet:
     """Have a fleet whose second wave is about to be applied, one target a quarter of a minute; blocks of 20 s."""
     fleet = Fleet(folder, hosts=HOSTS, rollout={"waves": WAVES}, **spec)
@@ -48,21 +72,8 @@ async def applying(folder: Path, share: float, **spec: Any) -> Fleet:
         if point == "target-outcome-written":
             fleet.clock.advance(seconds=15)
 
-    calm = fleet.site
-
-    def channel(name: str) -> SimulatedChannel:
-        found = calm.channel(name)
-        opened = found.open
-
-        async def open_judged(target: Target) -> Session:
-            while unjudged(fleet):  # noqa: ASYNC110 - the guard tells nobody what it has judged
-                await asyncio.sleep(0.005)
-            return await opened(target)
-
-        found.open = open_judged
-        return found
-
-    fleet.site = replace(fleet.site, look_every=0.01, concurrency=1, lease_ttl=3600.0, crash=crash, channel=channel)
+    fleet.site = replace(fleet.site, look_every=0.01, concurrency=1, lease_ttl=3600.0, crash=crash)
+    fleet.site = replace(fleet.site, channel=lambda _name: JudgedChannel(fleet))
     fleet.metrics = OfChanged(errors={name: share for name in fleet.names if name not in changed(fleet)}, fleet=fleet)
     return fleet
 
