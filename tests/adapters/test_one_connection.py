@@ -1,7 +1,5 @@
 """One connection a target (S4), counted by real SSH servers: the next one opened early, the end of a step pushed."""
 
-
-
 from __future__ import annotations
 
 import asyncio
