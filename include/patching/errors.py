@@ -17,6 +17,7 @@ PatchingError
 │   ├── HostKeyUnknown         the host's key is in no known_hosts: the message prints how to accept it
 │   └── HostKeyChanged         the host's key differs from the accepted one
 ├── MetricSourceUnavailable    a metric source gave no usable answer (retryable): the gate holds
+│   └── MetricQueryRefused     it refuses the query, and will again
 └── ConnectionMissing          a connection id named by a policy does not exist
 """
 
@@ -93,6 +94,12 @@ class MetricSourceUnavailable(PatchingError):
     """A metric source failed or answered nonsense; no data is never a pass."""
 
     retryable = True
+
+
+class MetricQueryRefused(MetricSourceUnavailable):
+    """A metric source is there and refuses the query, or its answer is none that can be used: it will be so again."""
+
+    retryable = False
 
 
 class ConnectionMissing(PatchingError):

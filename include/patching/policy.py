@@ -7,11 +7,12 @@ than one field live in ``policy_rules``; positions in the file are found by ``po
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
 from patching.policy_hooks import ConnectionId, Hook, Notify
+from patching.policy_metrics import SqlCheck
 from patching.quantity import Duration, IntOrPercent
 from patching.value import CamelValue
 
@@ -217,6 +218,17 @@ class PrometheusCheck(CamelValue):
     query: str | None = None
     before: Duration = 3600.0
 
+    history: ClassVar[bool] = True
+
+    @property
+    def gauge(self) -> bool:
+        """Whether it has values of its own, instead of two counters."""
+        return self.query is not None
+
+
+Metric: TypeAlias = PrometheusCheck | SqlCheck
+METRIC_KINDS = ("prometheus", "sql")
+
 
 class HttpProbe(CamelValue):
     """An HTTP request from the worker to the target; ``url`` may use {name} and {address}."""
@@ -242,10 +254,11 @@ class UnitProbe(CamelValue):
 
 
 class Check(CamelValue):
-    """One verification: exactly one of a per-target probe (http, command, unit) or a metric comparison."""
+    """One verification: exactly one of a per-target probe (http, command, unit) or a metric that is compared."""
 
     name: DnsLabel
     prometheus: PrometheusCheck | None = None
+    sql: SqlCheck | None = None
     http: HttpProbe | None = None
     command: CommandProbe | None = None
     unit: UnitProbe | None = None
@@ -253,6 +266,18 @@ class Check(CamelValue):
     on_inconclusive: Literal["hold", "ask", "promote"] = "hold"
     critical: bool = True
     dry_run: bool = False
+
+    @property
+    def metric(self) -> Metric | None:
+        """What is measured, None for a probe."""
+        return self.prometheus or self.sql
+
+    def looking_back(self, seconds: float) -> Check:
+        """Give the check with a time before of at least so many seconds; a probe has none."""
+        kind = next((kind for kind in METRIC_KINDS if getattr(self, kind) is not None), None)
+        if kind is None or (metric := getattr(self, kind)).before >= seconds:
+            return self
+        return self.model_copy(update={kind: metric.model_copy(update={"before": seconds})})
 
 
 class ErrorBudget(CamelValue):

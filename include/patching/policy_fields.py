@@ -180,11 +180,12 @@ MEANING: dict[str, dict[str, str]] = {
     },
     "Check": {
         "name": "Name of the check, a DNS label.",
-        "prometheus": "Compare error counters.",
+        "prometheus": "Compare metrics of a Prometheus server.",
+        "sql": "Compare values of a database.",
         "http": "Send a request to each target.",
         "command": "Run a command on each target.",
         "unit": "Look at service units of each target.",
-        "compare": "How the counters are compared; only with `prometheus`.",
+        "compare": "How what is measured is compared; only with a metric.",
         "onInconclusive": "What happens when there are not enough data: `hold` stops and waits, `ask` stops and says "
         "that a person is asked to promote or undo, `promote` goes on.",
         "critical": "Whether its alarm undoes; the alarm of a check that is not critical holds.",
@@ -200,6 +201,13 @@ MEANING: dict[str, dict[str, str]] = {
         "query": "Expression of a gauge instead, with one value for each target; it keeps the labels of `series`.",
         "before": "Length of the time before the change: who is alike, how much hosts vary, and what `before` "
         "compares with. Four times the soak is good.",
+    },
+    "SqlCheck": {
+        "connection": "Airflow connection of the database, of type `postgres` or `sqlite`, whose user may only read.",
+        "query": "One SELECT of the columns `target`, `time` and `value`. Its parameters are `:targets` (for `IN`), "
+        "`:start` and `:end`; they are bound, never written into the text.",
+        "target": "What the rows call a target; with `{name}`, `{address}` or `{label:KEY}`.",
+        "before": "Length of the time before the change, as for `prometheus`.",
     },
     "Compare": {
         "against": "What patched targets are compared with: the first in the list that has the data.",

@@ -76,6 +76,7 @@ class AirflowConnections:
             ) from error
         return Connection(
             id=connection_id,
+            type=found.conn_type,
             host=found.host,
             port=found.port,
             login=found.login,
@@ -121,6 +122,12 @@ def _metrics(connections: AirflowConnections, connection_id: str) -> Any:
     return PrometheusSource(connections.get(connection_id))
 
 
+def _database(connections: AirflowConnections, connection_id: str) -> Any:
+    from patching.sources.sql import SqlSource
+
+    return SqlSource(connections.get(connection_id))
+
+
 def run_active(task_instance: Any, run: str) -> bool | None:
     """Say whether a DAG run (``dag::run``) is still at work, None when Airflow does not know it."""
     from airflow.sdk.exceptions import AirflowRuntimeError
@@ -149,6 +156,7 @@ def task_site(context: Any) -> Site:
         channel=partial(_channel, connections, {}),
         driver=_driver,
         metrics=partial(_metrics, connections),
+        databases=partial(_database, connections),
         policies_dir=folder,
         owner=f"{socket.gethostname()}:{os.getpid()}:{task_instance.task_id}:{task_instance.map_index}",
         people=people_of(folder),

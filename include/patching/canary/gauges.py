@@ -17,6 +17,7 @@ from patching.canary.series import STALE_SCRAPES
 from patching.canary.verdicts import CheckVerdict, Finding, Numbers
 from patching.canary.words import names
 from patching.policy import Check, Compare
+from patching.policy_metrics import FEWEST_VALUES
 from patching.rollout.answers import VerdictName
 
 MEAN_TEST = "e-process of means (normal, variance of the first look), valid at every look"
@@ -24,8 +25,6 @@ RANK_TEST = "; and Mann-Whitney over hosts, once, with a fifth of the bound"
 
 RANK_SHARE = 0.2
 """Part of a gauge's share of alpha that the one look at ranks has, where there are hosts enough for it."""
-
-FEWEST_LOOKS = 5
 
 
 def judge_levels(check: Check, measured: LevelMeasurements, share: float = 1.0, *, last: bool = True) -> CheckVerdict:
@@ -108,7 +107,7 @@ def _finding(
     alarm = numbers.alarm_at is not None or by_ranks
     z = (_worst(float(shift.course[-1]), compare) - delta) / shift.variance**0.5
     leaning = not alarm and 0.5 * erfc(z / 2**0.5) < LEANING * level
-    enough = len(measured.canary.ends) >= FEWEST_LOOKS
+    enough = int(np.isfinite(measured.canary.values).any(axis=0).sum()) >= FEWEST_VALUES
     test = MEAN_TEST + (RANK_TEST if ranked else "")
     sentence = _sentence(numbers, name, scale, shift, alarm=alarm, leaning=leaning, by_ranks=by_ranks, enough=enough)
     return Finding(name, test, alarm, shift.known and enough and not leaning, numbers, sentence)
@@ -182,7 +181,7 @@ def _sentence(
     elif leaning:
         said += f": looks like more than tolerated, but not beyond chance yet ({strength}); more data must tell"
     elif not enough:
-        said += f"; fewer than {FEWEST_LOOKS} values are too few to promote on"
+        said += f"; fewer than {FEWEST_VALUES} values are too few to promote on"
     elif not shift.known:
         said += "; how much hosts differ is not known: no time before, and fewer than three controls"
     else:

@@ -76,7 +76,7 @@ def _inconclusive(
     waved_through: list[str] = []
     for check in checks:
         open_questions = (
-            _open_comparison(check, verdicts) if check.prometheus is not None else _open_probe(check, probes, targets)
+            _open_comparison(check, verdicts) if check.metric is not None else _open_probe(check, probes, targets)
         )
         if check.on_inconclusive == "ask":
             open_questions = [f"the policy asks a person to promote or undo: {text}" for text in open_questions]
@@ -112,7 +112,7 @@ def _promoted(checks: Sequence[Check], verdicts: Sequence[CheckVerdict], waved_t
     if not checks:
         return "promoted without a measurement: the policy has no check, only the package state was verified"
     passed = [verdict.reason for verdict in verdicts if verdict.verdict is VerdictName.PROMOTE]
-    if not any(check.prometheus is not None for check in checks):
+    if not any(check.metric is not None for check in checks):
         return f"promoted by probes only ({', '.join(check.name for check in checks)}): no metric was compared"
     if not waved_through:
         return _listed(passed)

@@ -24,7 +24,7 @@ from patching.canary.series import CounterSeries, steps_of
 from patching.canary.sides import Measurements
 from patching.canary.verdicts import CheckVerdict, WaveVerdict
 from patching.canary.weights import replayed_looks, share_of
-from patching.policy import Check, Policy, PrometheusCheck
+from patching.policy import Check, Policy
 from patching.rollout.answers import VerdictName
 
 MOST_LOOKS = 5_000
@@ -41,7 +41,7 @@ class Looks:
 
 def replay(policy: Policy, recording: Recording) -> dict[int, WaveVerdict]:
     """Judge every recorded wave by the policy's metric checks; a check that was not recorded is inconclusive."""
-    checks = [check for check in policy.spec.verify if check.prometheus is not None]
+    checks = [check for check in policy.spec.verify if check.metric is not None]
     hosts = {wave: recording.hosts(wave, "canary") for wave in recording.numbers}
     looks = replayed_looks(policy, [len(names) for names in hosts.values()])
     return {
@@ -64,19 +64,20 @@ def worst(verdicts: Sequence[VerdictName]) -> VerdictName:
 
 
 def _judged(check: Check, recording: Recording, wave: int, share: float) -> CheckVerdict:
-    rules = check.prometheus
+    rules = check.metric
     if rules is None:
         raise ValueError(f'check "{check.name}" has no metrics')
-    wanted = [check.name] if rules.query is not None else [f"{check.name}_requests"]
+    wanted = [check.name] if rules.gauge else [f"{check.name}_requests"]
     if not any(name in recording.metrics(wave) for name in wanted):
         known = ", ".join(recording.metrics(wave)) or "none"
         return CheckVerdict.unavailable(check, f"{wanted[0]} was not recorded in wave {wave} (there are: {known})")
     phases = _phases(recording, wave, wanted[0])
     if phases is None:
         return CheckVerdict.unavailable(check, f"nothing was recorded after wave {wave} began; no data is never a pass")
-    if rules.query is not None:
+    if rules.gauge:
         return judge_metric(check, _levels(recording, wave, check.name, phases), share)
-    return judge_metric(check, _counts(recording, wave, check.name, rules, phases), share)
+    good = check.prometheus is not None and check.prometheus.errors is None
+    return judge_metric(check, _counts(recording, wave, check.name, phases, good=good), share)
 
 
 def _phases(recording: Recording, wave: int, metric: str) -> tuple[Looks, Looks] | None:
@@ -112,17 +113,15 @@ def _interval(recording: Recording, wave: int, metric: str) -> float | None:
     return median(gaps) if gaps else None
 
 
-def _counts(
-    recording: Recording, wave: int, name: str, rules: PrometheusCheck, phases: tuple[Looks, Looks]
-) -> Measurements:
-    part = "good" if rules.errors is None else "errors"
+def _counts(recording: Recording, wave: int, name: str, phases: tuple[Looks, Looks], *, good: bool) -> Measurements:
+    part = "good" if good else "errors"
     panels = []
     for looks, role in ((phases[1], "canary"), (phases[1], "control"), (phases[0], "canary"), (phases[0], "control")):
         hosts = recording.hosts(wave, role)
         failed = recording.series(wave, f"{name}_{part}", role)
         asked = recording.series(wave, f"{name}_requests", role)
         panel = _panel(hosts, failed, asked, looks)
-        panels.append(_inverted(panel) if part == "good" else panel)
+        panels.append(_inverted(panel) if good else panel)
     canary, control, before, control_before = panels
     return Measurements(canary, control, before, control_before)
 

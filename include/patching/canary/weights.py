@@ -13,14 +13,14 @@ from patching.policy import Check, Policy
 
 def share_of(check: Check, checks: Sequence[Check], looks: int) -> float:
     """Give w of one metric check: its ``weight`` among the metric checks, divided by the number of shares."""
-    measured = [item for item in checks if item.prometheus is not None]
+    measured = [item for item in checks if item.metric is not None]
     whole = sum(item.compare.weight for item in measured)
     return check.compare.weight / (whole * max(looks, 1)) if whole > 0 else 0.0
 
 
 def watches(check: Check) -> bool:
     """Say whether the guard watches a check while a wave is applied: a metric that may stop, beside a control."""
-    return check.prometheus is not None and check.critical and not check.dry_run and "control" in check.compare.against
+    return check.metric is not None and check.critical and not check.dry_run and "control" in check.compare.against
 
 
 def guarded(checks: Sequence[Check], targets: int) -> bool:

@@ -86,7 +86,7 @@ def _verdicts(
 ) -> dict[int, WaveVerdict]:
     if (series is None) == (not rollout):
         raise RecordingUnreadable("say either --series FILE or --rollout ID")
-    if not any(check.prometheus is not None for check in policy.spec.verify):
+    if not any(check.metric is not None for check in policy.spec.verify):
         raise RecordingUnreadable(f"policy {policy.name} has no metric check, so there is nothing to judge by")
     if series is None:
         from patching.cli.recorded_rollout import rejudged

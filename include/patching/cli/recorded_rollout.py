@@ -25,7 +25,7 @@ def rejudged(policy: Policy, rollout: str, url: str) -> dict[int, WaveVerdict]:
     Raises RecordingUnreadable where the ledger has no such evidence, LedgerError where it cannot be read.
     """
     evidence = _evidence(open_named(url), rollout)
-    checks = [check for check in policy.spec.verify if check.prometheus is not None]
+    checks = [check for check in policy.spec.verify if check.metric is not None]
     own = {check.name for check in checks}
     hosts = {
         wave: {name for check, one in kept.items() if check in own for name in one["canary"]["targets"]}

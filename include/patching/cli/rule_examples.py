@@ -62,6 +62,10 @@ _GOOD_BUDGET = _BUDGET.format(objective="99.9%", period="30d", more="")
 _ANY = whole_file("mode: plan")
 
 
+def _sql(query: str) -> str:
+    return f"verify:\n  - name: queue\n    sql:\n      connection: shop_db\n      query: {query}"
+
+
 def _window(rule: str = "FREQ=WEEKLY;BYDAY=TU", length: str = "4h") -> str:
     return _WINDOW.format(rule=rule, length=length)
 
@@ -303,6 +307,11 @@ MEANINGS = {
         "The canary does not soak, but metrics shall judge it.",
         _GOOD_METRICS + "\nrollout:\n  waves:\n    - {canary: {count: 1}}\n    - {size: 100%}",
         _GOOD_METRICS + "\n" + _waves(),
+    ),
+    "sql-query": Example(
+        "A query is no single SELECT with the parameters `:targets`, `:start` and `:end`.",
+        _sql("SELECT host AS target, at AS time, depth AS value FROM queue WHERE host IN :hosts"),
+        _sql("SELECT host AS target, at AS time, depth AS value FROM queue WHERE host IN :targets AND at > :start"),
     ),
     "check-compare": Example(
         "Only metrics are compared.",

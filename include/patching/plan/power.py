@@ -59,14 +59,14 @@ def plan_power(
         services = affected.get(wave.index, {})
         controls = left - len({name for names in services.values() for name in names} - gone)
         said += [
-            _probe(check, wave) if check.prometheus is None else _metric(check, wave, controls, share)
+            _probe(check, wave) if check.metric is None else _metric(check, wave, controls, share)
             for check, share in zip(checks, shares, strict=True)
         ]
         said += [
             _dependent(check, wave, service, len(names))
             for service, names in services.items()
             for check in checks
-            if check.prometheus is not None
+            if check.metric is not None
         ]
     return tuple(said)
 
@@ -79,7 +79,9 @@ def _of_fleet(total: int, checks: Sequence[Check]) -> list[CheckPower]:
         said.append(f"a fleet of {total} has little power: only gross errors are told from chance")
     if not checks:
         said.append("no check: only the packages are verified; a bad patch that installs cleanly is not seen")
-    said += [f"{check.name}: {_requests(check)}" for check in checks if check.prometheus is not None]
+    said += [
+        f"{check.name}: {_requests(check)}" for check in checks if check.metric is not None and not check.metric.gauge
+    ]
     return [CheckPower(check="-", wave=1, comparison="none", statement=text) for text in said]
 
 

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from patching.diagnostics import did_you_mean
-from patching.policy import Check, PrometheusCheck, Spec
+from patching.policy import METRIC_KINDS, Check, PrometheusCheck, Spec
+from patching.policy_metrics import SQL_PARAMETERS, SqlCheck, parameters
 from patching.policy_rules.finding import Wrong
 from patching.quantity import fraction
 
-KINDS = ("prometheus", "http", "command", "unit")
+KINDS = (*METRIC_KINDS, "http", "command", "unit")
 PLACEHOLDERS = ("{name}", "{address}")
+_TARGET = re.compile(r"\{(name|address|label:[^{}]+)\}")
 _BRACES = re.compile(r"\{[^{}]*\}")
 _SERIES = re.compile(r"\$series(?!\w)")
 
@@ -31,8 +33,10 @@ def breaches(spec: Spec) -> Iterator[Wrong]:
         yield from _probe(at, check)
         if check.prometheus is not None:
             yield from _prometheus((*at, "prometheus"), check.prometheus)
+        if check.sql is not None:
+            yield from _sql((*at, "sql"), check.sql)
         yield from _compare((*at, "compare"), check)
-    measured = any(check.prometheus is not None for check in spec.verify)
+    measured = any(check.metric is not None for check in spec.verify)
     if measured and spec.rollout.waves and spec.rollout.waves[0].soak <= 0:
         message = "the canary does not soak, so the metrics would say nothing; write for example soak: 30m"
         yield Wrong(("spec", "rollout", "waves", 0), message, "canary-soak")
@@ -76,7 +80,7 @@ def _url(at: _Loc, url: str) -> Iterator[Wrong]:
 
 def _placeholders(at: _Loc, text: str) -> Iterator[Wrong]:
     for found in _BRACES.findall(text):
-        if found not in PLACEHOLDERS:
+        if not _TARGET.fullmatch(found):
             yield Wrong(at, f'unknown placeholder "{found}"{did_you_mean(found, PLACEHOLDERS)}', "unknown-placeholder")
 
 
@@ -89,11 +93,38 @@ def _prometheus(at: _Loc, check: PrometheusCheck) -> Iterator[Wrong]:
             yield Wrong((*at, key), message, "no-series")
     for label, value in check.series.items():
         yield from _placeholders((*at, "series", label), value)
-    if not any(place in value for value in check.series.values() for place in PLACEHOLDERS):
-        message = 'no label of "series" contains {name} or {address}, so every target would have the same metrics'
+    if not any(_TARGET.search(value) for value in check.series.values()):
+        message = 'no label of "series" contains {name}, {address} or {label:…}, so all targets would have one metric'
         yield Wrong((*at, "series"), message, "same-series", key=True)
     if check.before <= 0:
         yield Wrong((*at, "before"), '"before" has no length; write for example 10m', "zero-timeout")
+
+
+def _sql(at: _Loc, check: SqlCheck) -> Iterator[Wrong]:
+    if (problem := _unlike_a_query(check.query)) is not None:
+        yield Wrong((*at, "query"), problem, "sql-query")
+    yield from _placeholders((*at, "target"), check.target)
+    if not _TARGET.search(check.target):
+        message = '"target" contains no {name}, {address} or {label:…}, so all targets would have the same rows'
+        yield Wrong((*at, "target"), message, "same-series")
+    if check.before <= 0:
+        yield Wrong((*at, "before"), '"before" has no length; write for example 10m', "zero-timeout")
+
+
+def _unlike_a_query(query: str) -> str | None:
+    """Say what a query is not; its names are only known to the database, which is asked when planning."""
+    if not query.lstrip().lower().startswith(("select", "with")):
+        return "a query that only reads begins with SELECT or WITH"
+    if ";" in query.rstrip().removesuffix(";"):
+        return "this is more than one statement; write one SELECT"
+    named = parameters(query)
+    for name in named:
+        if name not in SQL_PARAMETERS:
+            hint = did_you_mean(f":{name}", [f":{known}" for known in SQL_PARAMETERS])
+            return f'unknown parameter ":{name}"{hint}; there are :targets, :start and :end'
+    if "targets" not in named:
+        return "the query has no :targets, so it would read the whole fleet; write for example WHERE host IN :targets"
+    return None
 
 
 def _measured(at: _Loc, check: PrometheusCheck) -> Iterator[Wrong]:
@@ -106,16 +137,17 @@ def _measured(at: _Loc, check: PrometheusCheck) -> Iterator[Wrong]:
 
 def _compare(at: _Loc, check: Check) -> Iterator[Wrong]:
     compare, written = check.compare, check.compare.model_fields_set
-    if check.prometheus is None and written:
+    if check.metric is None and written:
         kinds = "http, command and unit checks pass or fail by themselves"
-        yield Wrong(at, f'"compare" needs "prometheus"; {kinds}', "check-compare", key=True)
+        metrics = " or ".join(f'"{kind}"' for kind in METRIC_KINDS)
+        yield Wrong(at, f'"compare" needs {metrics}; {kinds}', "check-compare", key=True)
         return
     if "against" in written and not compare.against:
         yield Wrong((*at, "against"), '"against" is empty, so nothing could be compared', "empty-list", key=True)
     if "against" in written and "threshold" in compare.against and compare.threshold is None:
         message = '"against" lists "threshold", but no threshold is given; add for example threshold: 2%'
         yield Wrong((*at, "against"), message, "check-threshold")
-    if check.prometheus is not None and check.prometheus.query is not None and compare.threshold is not None:
+    if check.metric is not None and check.metric.gauge and compare.threshold is not None:
         yield Wrong((*at, "threshold"), '"threshold" is a share of errors; a gauge has none', "check-threshold")
     if compare.threshold is not None and "threshold" not in compare.against:
         message = '"threshold" is given, but "against" does not list it, so it would never be used'

@@ -27,7 +27,7 @@ class Asked(Value):
 
 def asked_of(plan: Plan, wave: int) -> list[Asked]:
     """Give the metrics of a wave: its own first, then those of each service that depends on it."""
-    checks = [check for check in plan.policy.spec.verify if check.prometheus is not None]
+    checks = [check for check in plan.policy.spec.verify if check.metric is not None]
     found = [Asked(check=check) for check in checks]
     for service, names in plan.dependents(wave).items():
         found += [Asked(check=dependent_check(check, service), service=service, targets=names) for check in checks]

@@ -217,7 +217,7 @@ def _untouched(site: Site, plan: Plan, control: Sequence[str]) -> list[str]:
 
 async def _probe_again(site: Site, plan: Plan, applied: Sequence[TargetRow]) -> list[ProbeResult]:
     """Run the per-target checks once more after the soak; a target that does not answer now does not pass."""
-    checks = [check for check in plan.policy.spec.verify if check.prometheus is None]
+    checks = [check for check in plan.policy.spec.verify if check.metric is None]
     if not checks:
         return []
     channel, results = site.channel(plan.policy.spec.driver.connection), []

@@ -18,7 +18,6 @@ from patching.errors import LedgerConflict, MetricSourceUnavailable
 from patching.ledger.base import RolloutRow, TargetRow
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.plan.document import Plan
-from patching.policy import Check
 from patching.quantity import format_duration
 from patching.rollout.answers import VerdictName
 from patching.rollout.measuring import measure
@@ -80,8 +79,9 @@ def _still_as_it_left_them(site: Site, rollout: str) -> list[TargetRow]:
 
 async def _judge(site: Site, plan: Plan, applied: list[TargetRow]) -> WaveVerdict:
     """Judge the metrics against the time before the rollout; there is no control any more."""
-    checks = [_as_long_before(check, plan.policy.spec.rollout.watch) for check in plan.policy.spec.verify]
-    checks = [check for check in checks if check.prometheus is not None]
+    # An hour before says nothing about a whole day after.
+    checks = [check.looking_back(plan.policy.spec.rollout.watch) for check in plan.policy.spec.verify]
+    checks = [check for check in checks if check.metric is not None]
     found: list[CheckVerdict] = []
     for check in checks:
         try:
@@ -92,14 +92,6 @@ async def _judge(site: Site, plan: Plan, applied: list[TargetRow]) -> WaveVerdic
         share = share_of(check, plan.policy.spec.verify, plan.looks)
         found.append(judge_metric(check, measured.evidence, share))
     return judge_wave(found, [], checks, [row.target for row in applied])
-
-
-def _as_long_before(check: Check, watch: float) -> Check:
-    """Let a metric look back as long as it is watched: an hour before says nothing about a whole day after."""
-    rules = check.prometheus
-    if rules is None or rules.before >= watch:
-        return check
-    return check.model_copy(update={"prometheus": rules.model_copy(update={"before": watch})})
 
 
 def _conclude(site: Site, plan: Plan, verdict: WaveVerdict, sentence: str) -> str:

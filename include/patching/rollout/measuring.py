@@ -17,10 +17,11 @@ from patching.canary.panel import panel_of
 from patching.canary.sides import Measurements
 from patching.errors import MetricSourceUnavailable
 from patching.ledger.base import TargetRow
+from patching.placeholders import fill
 from patching.plan.document import Plan
 from patching.policy import Check, PrometheusCheck
 from patching.rollout.site import Site
-from patching.sources.base import MetricSource, Sample
+from patching.sources.base import GaugeSource, MetricSource, Sample
 from patching.target import Target
 from patching.value import JsonValue, Value
 
@@ -62,15 +63,7 @@ class Measured(Value):
 
 def matchers(target: Target, series: dict[str, str]) -> dict[str, str]:
     """Say how a target is found in the metrics: the policy's ``series`` with its placeholders filled."""
-    names = {"name": target.name, "address": target.address}
-    names |= {f"label:{key}": value for key, value in target.labels.items()}
-    filled = {}
-    for label, pattern in series.items():
-        text = pattern
-        for name, value in names.items():
-            text = text.replace("{" + name + "}", value)
-        filled[label] = text
-    return filled
+    return {label: fill(pattern, target) for label, pattern in series.items()}
 
 
 def counters(rules: PrometheusCheck) -> tuple[str, str, bool]:
@@ -149,7 +142,7 @@ async def measure(
         settled=max(row.ended_at for row in applied if row.ended_at is not None),
         now=site.clock(),
         soak=wave.soak if wave is not None else 0.0,
-        before=check.prometheus.before if check.prometheus is not None else 0.0,
+        before=check.metric.before if check.metric is not None else 0.0,
     )
     return await measure_spans(site, plan, check, applied, control, spans, of)
 
@@ -164,22 +157,32 @@ async def measure_spans(
     of: Sequence[str] | None = None,
 ) -> Measured:
     """Read one check's metric for patched and control targets in given spans; raises MetricSourceUnavailable."""
-    rules = check.prometheus
+    rules = check.metric
     if rules is None:
         raise ValueError(f'check "{check.name}" has no metrics')
-    source = site.metrics(rules.connection)
     found = {item.target.name: matchers(item.target, rules.series) for item in plan.targets}
     measured = [row.target for row in applied] if of is None else of
     sides = [{name: found[name] for name in names} for names in (measured, control)]
     # Where a job began: what it did shows in the metrics before it has ended.
     jobs = tuple((row.target, row.began_at.isoformat()) for row in applied if row.began_at is not None)
-    if rules.query is not None:
-        return Measured(evidence=await _levels(source, rules.query, sides, spans), changes=jobs)
-    evidence = await _counts(source, rules, sides, spans)
-    failed, asked, invert = counters(rules)
+    if check.prometheus is None or rules.gauge:
+        source, query = gauge_of(site, check)
+        return Measured(evidence=await _levels(source, query, sides, spans), changes=jobs)
+    counted = site.metrics(rules.connection)
+    evidence = await _counts(counted, check.prometheus, sides, spans)
+    failed, asked, invert = counters(check.prometheus)
     lead = spans.begun - (spans.now - spans.begun)
-    points = await source.points({**sides[0], **sides[1]}, failed, asked, lead, spans.now, SERIES_POINTS)
+    points = await counted.points({**sides[0], **sides[1]}, failed, asked, lead, spans.now, SERIES_POINTS)
     return Measured(evidence=evidence, points=tuple(inverted(one) if invert else one for one in points), changes=jobs)
+
+
+def gauge_of(site: Site, check: Check) -> tuple[GaugeSource, str]:
+    """Give where the values of a check's gauge are read, and by which query; raises ConnectionMissing."""
+    if check.sql is not None:
+        return site.databases(check.sql.connection), check.sql.query
+    if check.prometheus is not None and check.prometheus.query is not None:
+        return site.metrics(check.prometheus.connection), check.prometheus.query
+    raise ValueError(f'check "{check.name}" has no gauge')
 
 
 async def _counts(
@@ -199,7 +202,7 @@ async def _counts(
     return Measurements(now.of(sides[0]), now.of(sides[1]), then.of(sides[0]), then.of(sides[1]))
 
 
-async def _levels(source: MetricSource, query: str, sides: Sequence[Matching], spans: Spans) -> LevelMeasurements:
+async def _levels(source: GaugeSource, query: str, sides: Sequence[Matching], spans: Spans) -> LevelMeasurements:
     """Read a gauge's values look by look."""
     wanted = {**sides[0], **sides[1]}
     found = []

@@ -8,8 +8,8 @@ from datetime import datetime
 from patching.change import Refusal
 from patching.errors import ConnectionMissing, MetricSourceUnavailable, PlanError
 from patching.plan.document import CheckPower
-from patching.policy import Check, Policy, PrometheusCheck
-from patching.rollout.measuring import counters, matchers
+from patching.policy import Check, Metric, Policy
+from patching.rollout.measuring import counters, gauge_of, matchers
 from patching.rollout.site import Site
 from patching.target import Target
 
@@ -23,11 +23,10 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
     said: list[CheckPower] = []
     wrong: list[str] = []
     for check in policy.spec.verify if targets else ():
-        rules = check.prometheus
-        if rules is None:
+        if check.metric is None:
             continue
         try:
-            refusals = await _tried(site, rules, targets, now)
+            refusals = await _tried(site, check, check.metric, targets, now)
         except ConnectionMissing as error:
             wrong.append(f'check "{check.name}": {error}')
         except MetricSourceUnavailable as error:
@@ -40,13 +39,13 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
     return tuple(said)
 
 
-async def _tried(site: Site, rules: PrometheusCheck, targets: Sequence[Target], now: datetime) -> list[Refusal]:
-    source = site.metrics(rules.connection)
+async def _tried(site: Site, check: Check, rules: Metric, targets: Sequence[Target], now: datetime) -> list[Refusal]:
     found = {target.name: matchers(target, rules.series) for target in targets}
-    if rules.query is not None:
-        return await source.validate_gauge(found, rules.query, now)
-    failed, asked, _ = counters(rules)
-    return await source.validate(found, failed, asked, now)
+    if check.prometheus is None or rules.gauge:
+        source, query = gauge_of(site, check)
+        return await source.validate_gauge(found, query, now)
+    failed, asked, _ = counters(check.prometheus)
+    return await site.metrics(rules.connection).validate(found, failed, asked, now)
 
 
 def _statement(check: Check, text: str) -> CheckPower:

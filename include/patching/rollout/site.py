@@ -9,12 +9,17 @@ from pathlib import Path
 
 from patching.channels.base import Channel
 from patching.drivers.base import PatchDriver
+from patching.errors import ConnectionMissing
 from patching.ledger.base import Ledger
-from patching.sources.base import Clock, ConnectionSource, MetricSource
+from patching.sources.base import Clock, ConnectionSource, GaugeSource, MetricSource
 
 
 def _names_are_people(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
+
+
+def _no_database(name: str) -> GaugeSource:
+    raise ConnectionMissing(f'connection "{name}" does not exist: no database is read here')
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Site:
     metrics: Callable[[str], MetricSource]
     policies_dir: Path
     owner: str
+    databases: Callable[[str], GaugeSource] = _no_database
     people: Callable[[Sequence[str]], tuple[str, ...]] = _names_are_people
     run_active: Callable[[str], bool | None] = field(default=lambda _run: None)
     crash: Callable[[str], None] = field(default=lambda _point: None)

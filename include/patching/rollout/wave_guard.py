@@ -119,7 +119,7 @@ class WaveGuard:
             settled=block.start,
             now=block.end,
             soak=3 * self.length,
-            before=check.prometheus.before if check.prometheus is not None else 0.0,
+            before=check.metric.before if check.metric is not None else 0.0,
         )
         treated = [rows[name] for name in block.treated]
         return await measure_spans(self.site, self.plan, check, treated, block.control, spans)

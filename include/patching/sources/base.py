@@ -18,6 +18,7 @@ class Connection(Value):
     """One named connection with its secrets; never logged, never serialised into the ledger."""
 
     id: str
+    type: str | None = None
     host: str | None = None
     port: int | None = None
     login: str | None = None
@@ -73,8 +74,32 @@ class Sample(Value):
     requests: float | None
 
 
-class MetricSource(Protocol):
-    """Gives counter increases per target."""
+class GaugeSource(Protocol):
+    """The small port that every metric source has: values of a gauge by target, and whether they can be asked for.
+
+    ``matchers`` maps the name of a target to what it is called in the source.
+    """
+
+    async def values(
+        self, matchers: dict[str, dict[str, str]], query: str, start: datetime, end: datetime, number: int
+    ) -> dict[str, list[float | None]]:
+        """Read what a query gives for each of ``number`` equal parts of the span.
+
+        One list a target, in the order of ``matchers``; None where it has no value of that part. Raises
+        MetricSourceUnavailable.
+        """
+        ...
+
+    async def validate_gauge(self, matchers: dict[str, dict[str, str]], query: str, at: datetime) -> list[Refusal]:
+        """Find, when planning, a query that cannot work (blocking), and targets without a value now (not blocking).
+
+        Raises MetricSourceUnavailable where the source itself is not there.
+        """
+        ...
+
+
+class MetricSource(GaugeSource, Protocol):
+    """A source that keeps counters as well: how much they increased per target."""
 
     async def increases(
         self, matchers: dict[str, dict[str, str]], errors: str, requests: str, start: datetime, end: datetime
@@ -92,16 +117,6 @@ class MetricSource(Protocol):
         """
         ...
 
-    async def values(
-        self, matchers: dict[str, dict[str, str]], query: str, start: datetime, end: datetime, count: int
-    ) -> dict[str, list[float | None]]:
-        """Read a gauge: the value of an expression at the end of each of ``count`` equal parts of the span.
-
-        One list a target, in the order of ``matchers``; None where it has no fresh value. Raises
-        MetricSourceUnavailable.
-        """
-        ...
-
     async def validate(
         self, matchers: dict[str, dict[str, str]], errors: str, requests: str, at: datetime
     ) -> list[Refusal]:
@@ -109,10 +124,6 @@ class MetricSource(Protocol):
 
         Raises MetricSourceUnavailable.
         """
-        ...
-
-    async def validate_gauge(self, matchers: dict[str, dict[str, str]], query: str, at: datetime) -> list[Refusal]:
-        """Find the same of a gauge's expression."""
         ...
 
     async def points(

@@ -12,12 +12,14 @@ import httpx
 
 from patching.canary.series import LOOKBACK, CounterSeries, count, points
 from patching.change import Refusal
-from patching.errors import MetricSourceUnavailable
+from patching.errors import MetricQueryRefused, MetricSourceUnavailable
 from patching.sources.base import Connection, Sample
 from patching.sources.endpoint import ConnectionUnusable, Endpoint, http_endpoint
 from patching.sources.promql import Matchers, series_matchers
+from patching.sources.refusal import silent, unusable
 
 TARGETS_PER_QUERY = 200
+SILENT = "compare the policy's series labels with what Prometheus shows for the target"
 _PROCESS_LABELS = ("job", "instance")
 
 ByTarget = dict[str, list[CounterSeries]]
@@ -125,7 +127,9 @@ class PrometheusSource:
                     if owner is None:
                         continue
                     if owner in seen:
-                        raise _QueryRefused(f"the gauge gives several series for {owner}; aggregate it: {_short(text)}")
+                        raise MetricQueryRefused(
+                            f"the gauge gives several series for {owner}; aggregate it: {_short(text)}"
+                        )
                     seen.add(owner)
                     for at, value in _finite(item.get("values", ())):
                         look = round((at - start.timestamp()) / step) - 1
@@ -140,11 +144,11 @@ class PrometheusSource:
         else:
             try:
                 found = await self.values(matchers, query, at - timedelta(seconds=1), at, 1)
-                return _silent([name for name, values in found.items() if values == [None]], "value")
-            except _QueryRefused as error:
+                return silent([name for name, values in found.items() if values == [None]], "value", SILENT)
+            except MetricQueryRefused as error:
                 problem = str(error)
         remedy = "write query as an expression with $series that gives one value for each target"
-        return [Refusal(code="metrics-query", message=f'"query": {problem}', remedy=remedy)]
+        return [unusable("query", problem, remedy)]
 
     async def validate(self, matchers: Matchers, errors: str, requests: str, at: datetime) -> list[Refusal]:
         """Find, when planning, a query that cannot work, and targets that have no requests now.
@@ -159,13 +163,13 @@ class PrometheusSource:
                 remedy = (
                     f"write {what} as the selector of a counter with $series, such as http_requests_total{{$series}}"
                 )
-                refusals.append(Refusal(code="metrics-query", message=f'"{what}": {problem}', remedy=remedy))
+                refusals.append(unusable(what, problem, remedy))
         if refusals:
             return refusals
         samples = await self.increases(
             {name: dict(labels) for name, labels in matchers.items()}, errors, requests, at, at
         )
-        return _silent([sample.target for sample in samples if sample.requests is None], "request counter")
+        return silent([sample.target for sample in samples if sample.requests is None], "request counter", SILENT)
 
     async def _problem(self, matchers: Matchers, selector: str, at: datetime) -> str | None:
         if "$series" not in selector:
@@ -175,7 +179,7 @@ class PrometheusSource:
             async with self._client() as client:
                 for part in _batches(matchers):
                     await self._series(client, part, selector, at, at)
-        except _QueryRefused as error:
+        except MetricQueryRefused as error:
             return str(error)
         return None
 
@@ -193,7 +197,7 @@ class PrometheusSource:
         try:
             query = f"{selector.replace('$series', series_matchers(matchers))}[{window}ms]"
         except ValueError as error:
-            raise _QueryRefused(str(error)) from error
+            raise MetricQueryRefused(str(error)) from error
         found: ByTarget = defaultdict(list)
         answer = await self._ask(client, query, end)
         try:
@@ -237,7 +241,9 @@ class PrometheusSource:
         if not isinstance(answer, dict):
             raise self._unavailable(f"answered HTTP {status} with JSON that is no answer of its API", query)
         if answer.get("errorType") == "bad_data":
-            raise _QueryRefused(f"Prometheus refuses the query: {answer.get('error')}; the query was: {_short(query)}")
+            raise MetricQueryRefused(
+                f"Prometheus refuses the query: {answer.get('error')}; the query was: {_short(query)}"
+            )
         if answer.get("status") != "success":
             raise self._unavailable(f"answered HTTP {status}: {answer.get('error', 'no reason given')}", query)
         if answer.get("warnings"):
@@ -255,27 +261,11 @@ class PrometheusSource:
         )
 
 
-class _QueryRefused(MetricSourceUnavailable):
-    """Prometheus is there and refuses the query: it will refuse it again."""
-
-    retryable = False
-
-
-def _silent(targets: list[str], what: str) -> list[Refusal]:
-    """Say which targets have no data now; that blocks nothing, but their check will hold."""
-    if not targets:
-        return []
-    shown = ", ".join(targets[:5]) + (f" and {len(targets) - 5} more" if len(targets) > 5 else "")
-    message = f"no current {what} for {shown}: the check will be inconclusive there"
-    remedy = "compare the policy's series labels with what Prometheus shows for the target"
-    return [Refusal(code="metrics-no-data", message=message, remedy=remedy, blocking=False)]
-
-
 def _with_series(query: str, matchers: Matchers) -> str:
     try:
         return query.replace("$series", series_matchers(matchers))
     except ValueError as error:
-        raise _QueryRefused(str(error)) from error
+        raise MetricQueryRefused(str(error)) from error
 
 
 def _short(query: str) -> str:
@@ -288,10 +278,12 @@ def _owners(matchers: Matchers) -> tuple[dict[tuple[str, ...], str], list[str]]:
     owners: dict[tuple[str, ...], str] = {}
     for name, each in matchers.items():
         if sorted(each) != labels:
-            raise _QueryRefused(f"every target needs the same series labels: {name} has {sorted(each)}, not {labels}")
+            raise MetricQueryRefused(
+                f"every target needs the same series labels: {name} has {sorted(each)}, not {labels}"
+            )
         key = tuple(each.get(label, "") for label in labels)
         if key in owners:
-            raise _QueryRefused(
+            raise MetricQueryRefused(
                 f"the policy's series labels do not tell {owners[key]} and {name} apart ({dict(each)}): "
                 "use {name} or {address} in one of them"
             )

@@ -124,3 +124,13 @@ def test_level_of_zero_has_no_relative_change() -> None:
     verdict = judged(LevelMeasurements(levels(np.ones((1, 30)), "w"), zero, levels(np.zeros((1, 30)), "w"), zero))
     assert verdict.verdict is VerdictName.INCONCLUSIVE
     assert "no relative change can be told" in verdict.reason
+
+
+@pytest.mark.parametrize(("values", "wanted"), [(4, VerdictName.INCONCLUSIVE), (5, VerdictName.PROMOTE)])
+def test_looks_without_a_value_do_not_count_towards_the_fewest(values: int, wanted: VerdictName) -> None:
+    """F9: sixty looks with four values are four values."""
+    measured = fleet(seed=3, sigma=0.02)
+    kept = np.arange(AFTER) % (AFTER // values) == 0
+    canary = Levels(measured.canary.targets, measured.canary.ends, np.where(kept, measured.canary.values, np.nan))
+    verdict = judged(LevelMeasurements(canary, measured.control, measured.before, measured.control_before))
+    assert verdict.verdict is wanted, verdict.reason

@@ -1,0 +1,119 @@
+"""A whole rollout that is judged by a query in a real database (S5, F9): found when planning, judged, held."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from patching.errors import PlanError
+from patching.ledger.entry import EntryKind
+from patching.rollout.answers import VerdictName
+from patching.sources.base import Connection
+from patching.sources.sql import SqlSource
+from unit.rollout.fleet import START, Fleet
+
+HOSTS = 8
+SOAK = 600
+QUERY = (
+    "SELECT host AS target, at AS time, depth AS value FROM queue WHERE host IN :targets AND at BETWEEN :start AND :end"
+)
+SPEC = {
+    "rollout": {"waves": [{"canary": {"count": 1}, "soak": "10m"}, {"size": "100%", "soak": "10m"}]},
+    "verify": [{"name": "queue", "sql": {"connection": "shop", "query": QUERY}}],
+}
+
+
+class Shop:
+    """A fleet beside the database of the service that it runs: a queue of about 50, looked at every 10 s."""
+
+    def __init__(self, folder: Path) -> None:
+        self.fleet = Fleet(folder, hosts=HOSTS, **SPEC)
+        self.file = folder / "shop.db"
+        self.run("CREATE TABLE queue (host TEXT, at REAL, depth REAL)")
+        connection = Connection(id="shop", type="sqlite", host=str(self.file))
+        self.fleet.site = replace(self.fleet.site, databases=lambda _name: SqlSource(connection))
+        self.fill(-7200, 0)
+
+    def run(self, statement: str, *rows: tuple[str, float, float]) -> None:
+        with closing(sqlite3.connect(self.file)) as shop, shop:
+            shop.executemany(statement, rows) if rows else shop.execute(statement)
+
+    def fill(self, start: int, end: int, *, harmed: str = "", silent: str = "") -> None:
+        noise = random.Random(start)  # noqa: S311 - a figure
+        rows = [
+            (name, START.timestamp() + second, 50 * noise.lognormvariate(0, 0.05) * (4 if name == harmed else 1))
+            for name in self.fleet.names
+            for second in range(start, end, 10)
+            if name != silent
+        ]
+        self.run("INSERT INTO queue VALUES (?, ?, ?)", *rows)
+
+    async def canary_soaks(self) -> str:
+        await self.fleet.begin()
+        await self.fleet.gate(1)
+        await self.fleet.apply(1)
+        wave = self.fleet.frozen.wave(1)
+        assert wave is not None
+        return wave.targets[0]
+
+    async def verdict(self) -> tuple[VerdictName | None, str]:
+        self.fleet.clock.advance(seconds=SOAK + 5)
+        answer = await self.fleet.judge(1)
+        return answer.verdict, answer.sentence
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+async def test_healthy_canary_is_promoted_and_what_was_read_is_kept(shop: Shop) -> None:
+    canary = await shop.canary_soaks()
+    shop.fill(0, SOAK + 60)
+    verdict, why = await shop.verdict()
+    assert verdict is VerdictName.PROMOTE, why
+    (kept,) = shop.fleet.ledger.entries(shop.fleet.rollout, kinds=[EntryKind.MEASURED])
+    looks = shop.fleet.ledger.document(kept.body["data"])["looks"]
+    assert list(looks["canary"]["targets"]) == [canary]
+    assert len(looks["control"]["targets"]) == HOSTS - 1
+
+
+async def test_harmed_canary_is_undone(shop: Shop) -> None:
+    canary = await shop.canary_soaks()
+    shop.fill(0, SOAK + 60, harmed=canary)
+    verdict, why = await shop.verdict()
+    assert verdict is VerdictName.UNDO, why
+
+
+async def test_canary_that_writes_no_row_any_more_is_held(shop: Shop) -> None:
+    """F9: no data is never a pass."""
+    canary = await shop.canary_soaks()
+    shop.fill(0, SOAK + 60, silent=canary)
+    verdict, why = await shop.verdict()
+    assert verdict is VerdictName.HOLD
+    assert "no data" in why
+
+
+async def test_table_that_is_renamed_in_mid_rollout_holds(shop: Shop) -> None:
+    await shop.canary_soaks()
+    shop.run("ALTER TABLE queue RENAME TO waiting")
+    verdict, why = await shop.verdict()
+    assert verdict is VerdictName.HOLD
+    assert "no such table: queue" in why
+
+
+async def test_renamed_column_is_found_when_planning(shop: Shop) -> None:
+    shop.run("ALTER TABLE queue RENAME COLUMN depth TO length")
+    with pytest.raises(PlanError, match=r'check "queue": "query": .* no such column: depth; write a SELECT'):
+        await shop.fleet.plan()
+
+
+async def test_plan_says_who_has_no_row(shop: Shop) -> None:
+    shop.run("DELETE FROM queue WHERE host = 'web-03'")
+    await shop.fleet.plan()
+    assert any("no current row (of the last hour) for web-03" in item.statement for item in shop.fleet.frozen.power)
