@@ -21,7 +21,10 @@ class AffectedRange(Value):
 
 
 class Advisory(Value):
-    """One published statement about vulnerable versions (OSV record, reduced to what decisions need)."""
+    """One published statement about vulnerable versions (OSV record, reduced to what decisions need).
+
+    ``irreversible`` is why its fix cannot be taken back, where the feed says so (a migration, a firmware fuse).
+    """
 
     id: str
     aliases: tuple[str, ...] = ()
@@ -32,6 +35,7 @@ class Advisory(Value):
     modified: datetime | None = None
     withdrawn: datetime | None = None
     exploited: bool = False
+    irreversible: str | None = None
     affected: tuple[AffectedRange, ...] = ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from typing import Literal
 
 from patching.value import JsonValue, Value
 
@@ -87,7 +88,7 @@ class Reply(Value):
 
 
 class Outcome(StrEnum):
-    """How a change job ended."""
+    """How a change job ended; an undo that was not even tried, because it must not be, ends as ``stays_changed``."""
 
     APPLIED = "applied"
     NOTHING_TO_DO = "nothing_to_do"
@@ -99,6 +100,7 @@ class Outcome(StrEnum):
     SUPERSEDED = "superseded"
     QUARANTINED = "quarantined"
     OFFLINE = "offline"
+    STAYS_CHANGED = "stays_changed"
 
 
 class TargetState(StrEnum):
@@ -129,10 +131,28 @@ class Refusal(Value):
     blocking: bool = True
 
 
+class Irreversible(Value):
+    """Components of one change whose old version does not bring back what was before, or cannot be had, and why.
+
+    Found by the policy that declares it, by an advisory, or by the driver on the target; a drill proves nothing
+    against what the driver found.
+    """
+
+    components: tuple[str, ...]
+    found_by: Literal["policy", "advisory", "driver"]
+    reason: str
+
+    @property
+    def declared(self) -> bool:
+        """Whether people say so: then backup and drill are asked for before it is begun."""
+        return self.found_by != "driver"
+
+
 class Undo(Value):
-    """Undo is possible: how many of the components can be brought back, and from where."""
+    """Undo is possible: how many of the components can be brought back, from where, and what speaks against it."""
 
     possible: bool
     covered: int = 0
     total: int = 0
     reason: str = ""
+    irreversible: tuple[Irreversible, ...] = ()

@@ -60,14 +60,30 @@ class Targets(CamelValue):
     max_targets: int = Field(default=200, ge=1, le=100_000)
 
 
+class Accepted(CamelValue):
+    """Gates of an irreversible patch that are passed on purpose; each with the sentence of whoever answers for it."""
+
+    without_backup: str | None = None
+    without_drill: str | None = None
+
+
+class IrreversibleRule(CamelValue):
+    """Components whose old version does not bring back what was before: a migrated database, firmware, settings."""
+
+    match: tuple[str, ...]
+    reason: str
+    accept: Accepted = Accepted()
+
+
 class Patches(CamelValue):
-    """Which patches: classes of update, a minimum age since publication, and exclusions by name pattern."""
+    """Which patches: classes of update, a minimum age since publication, name patterns, and what is irreversible."""
 
     classes: tuple[Literal["security", "all"], ...] = ("security",)
     min_age: Duration = 0.0
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     advisories: str | None = None
+    irreversible: tuple[IrreversibleRule, ...] = ()
     security_origins: tuple[str, ...] = ("Debian-Security:*", "*:*-security")
 
 
@@ -314,6 +330,7 @@ class OnFailure(CamelValue):
     """What happens to targets that fail or are judged bad."""
 
     undo: Literal["auto", "never"] = "auto"
+    irreversible: Literal["hold", "undo-others"] = "hold"
     quarantine: bool = True
     quarantine_for: Duration = 1_209_600.0
     retry: Retry = Retry()

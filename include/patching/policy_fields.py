@@ -61,7 +61,17 @@ MEANING: dict[str, dict[str, str]] = {
         "include": "Name patterns (`*` and `?`) of components that may be patched.",
         "exclude": "Name patterns of components that are left alone.",
         "advisories": "Path of OSV records, relative to the folder of the policies; without it origins decide.",
+        "irreversible": "What cannot be taken back by bringing the old version back; it needs a backup and a drill.",
         "securityOrigins": "Archives (`Label:Suite` patterns) whose updates count as security updates.",
+    },
+    "IrreversibleRule": {
+        "match": "Name patterns (`*` and `?`) of such components.",
+        "reason": "Why; it stands in the plan, in the ledger and in the incident.",
+        "accept": "Gates that these patches pass on purpose; else a `backup` hook and `rollout.drill` are needed.",
+    },
+    "Accepted": {
+        "withoutBackup": "Why no `backup` hook is needed; it stands in the plan.",
+        "withoutDrill": "Why the undo need not be tried on the first canary; it stands in the plan.",
     },
     "PriorityTable": {"table": "Decision table that ranks findings."},
     "Schedule": {
@@ -146,6 +156,8 @@ MEANING: dict[str, dict[str, str]] = {
         "atMost": "Only for `silence`: when it ends by itself, should nobody be there any more to end it.",
         "onError": "Only for `drain` and `silence`: `fail` fails the target, `ignore` goes on.",
         "timeout": "Only for `drain` and `silence`: time limit of each exchange with the service.",
+        "backup": "Only for `command` and `http`: it makes the backup or snapshot that an irreversible patch needs; "
+        "it must succeed, and is not made again of a target in mid-change.",
     },
     "HttpHook": {
         "name": "Name of the hook.",
@@ -245,6 +257,8 @@ MEANING: dict[str, dict[str, str]] = {
     },
     "OnFailure": {
         "undo": "`auto` brings targets of a bad wave back by itself; `never` leaves it to people.",
+        "irreversible": "A bad wave has targets that cannot be undone: `hold` undoes nothing, `undo-others` undoes "
+        "those that can be, service by service; the rollout is held either way.",
         "quarantine": "Whether a target that failed, or cannot be brought back, is left out of later plans.",
         "quarantineFor": "How long it is left out, unless somebody releases it before.",
         "retry": "Further tries after a lost connection or a download that failed; never after a package that failed.",

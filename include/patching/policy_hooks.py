@@ -57,6 +57,7 @@ class Hook(CamelValue):
     at_most: Duration = 7200.0
     on_error: Literal["fail", "ignore"] = "fail"
     timeout: Duration = 30.0
+    backup: bool = False
 
     @property
     def named(self) -> CommandHook | HttpHook | None:

@@ -81,6 +81,27 @@ def test_abort_then_undo_puts_everything_back(airflow: Airflow) -> None:
     assert set(airflow.fleet.versions().values()) == {"1.0"}
 
 
+def test_undo_of_what_cannot_be_undone_is_refused_until_it_is_restored(
+    airflow: Airflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = airflow.fleet
+    for name in fleet.names:
+        fleet.hosts.change(name, no_undo=["1.0"])
+    fleet.policy = fleet.policy.model_copy(update={"spec": fleet.policy.spec.model_copy(update={"verify": ()})})
+    asyncio.run(fleet.plan())
+    asyncio.run(fleet.approve("eva"))
+    asyncio.run(fleet.wave(1))
+    rollout = fleet.rollout
+    assert cli.run(["abort", rollout, *WHY]) == 0
+    assert cli.run(["undo", rollout, *WHY]) == 1
+    assert "nothing was undone" in (said := capsys.readouterr().err)
+    assert "no source for shop=1.0" in said
+    (canary,) = [name for name, version in fleet.versions().items() if version == "1.1"]
+    fleet.hosts.change(canary, installed={"shop": "1.0"})
+    assert cli.run(["undo", rollout, "--restored", canary, *WHY]) == 0
+    assert fleet.state == "undone"
+
+
 def test_a_run_that_cannot_begin_is_told_and_the_decision_stands(
     airflow: Airflow, capsys: pytest.CaptureFixture[str]
 ) -> None:

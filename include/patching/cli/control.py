@@ -20,6 +20,11 @@ Why = Annotated[str, typer.Option("--reason", help="Why; it is kept in the ledge
 Run = Annotated[bool, typer.Option("--run/--no-run", help="Start the run that does it, or leave it to the next one.")]
 Wave = Annotated[int | None, typer.Option(help="Refuse any other wave than this one.", min=1)]
 Now = Annotated[bool, typer.Option("--now", help="Also cancel what only reads or downloads.")]
+Others = Annotated[bool, typer.Option("--others", help="Undo the rest where some targets cannot be undone.")]
+Restored = Annotated[
+    list[str] | None,
+    typer.Option(help="A target that you have restored; it is looked at before it counts. Repeatable.", metavar="NAME"),
+]
 Failed = Annotated[bool, typer.Option("--failed", help="Every target that failed, was offline, or is unknown.")]
 TargetName = Annotated[str, typer.Argument(help="Name of a target, as the rollout lists it.", metavar="TARGET")]
 MaybeTarget = Annotated[str, typer.Argument(help="Name of one target.", metavar="[TARGET]")]
@@ -108,12 +113,23 @@ def release(target: TargetName, reason: Why, as_json: AsJson = False, url: Url =
     return OK
 
 
-def undo(rollout: RolloutId, reason: Why, run: Run = True, as_json: AsJson = False, url: Url = "") -> int:
+def undo(
+    rollout: RolloutId,
+    reason: Why,
+    others: Others = False,
+    restored: Restored = None,
+    run: Run = True,
+    as_json: AsJson = False,
+    url: Url = "",
+) -> int:
     """Put back what a held, aborted or completed rollout changed, and start the run that does it.
+
+    Refused where changed targets cannot be undone and nothing proves the contrary, unless --others or --restored.
 
     Exit code 0: the undo is ordered; `patching status ROLLOUT` tells how it goes. 1: refused, or no run was started.
     """
-    return _act("undo", rollout, {"reason": reason}, url, as_json, run=run)
+    body = {"reason": reason, "others": others, "restored": restored or []}
+    return _act("undo", rollout, body, url, as_json, run=run)
 
 
 def stop_all(reason: Why, off: Off = False, as_json: AsJson = False, url: Url = "") -> int:

@@ -232,6 +232,30 @@ MEANINGS = {
         "hooks: [{http: {name: tell, enter: {url: /changes}}}]",
         "hooks: [{http: {name: tell, enter: {url: /changes}}, connection: change_board}]",
     ),
+    "hook-backup": Example(
+        "A backup that may fail, or that is not made before the change, is none.",
+        "hooks: [{command: {name: dump, enter: dump-all, onError: ignore}, backup: true}]",
+        "hooks: [{command: {name: dump, enter: dump-all}, backup: true}]",
+    ),
+    "irreversible-gate": Example(
+        "What cannot be taken back needs a backup hook and a drill, or the reason why it is right without.",
+        'patches: {irreversible: [{match: ["postgresql-*"], reason: its data are migrated}]}',
+        """\
+hooks: [{command: {name: dump, enter: dump-all}, backup: true}]
+rollout: {drill: true}
+patches: {irreversible: [{match: ["postgresql-*"], reason: its data are migrated}]}""",
+    ),
+    "irreversible-reason": Example(
+        "Somebody has to decide by this reason: it is not empty.",
+        """\
+patches:
+  irreversible:
+    - {match: ["fwupd*"], reason: "", accept: {withoutBackup: spare hosts, withoutDrill: spare hosts}}""",
+        """\
+patches:
+  irreversible:
+    - {match: ["fwupd*"], reason: a fuse is blown, accept: {withoutBackup: spare hosts, withoutDrill: spare hosts}}""",
+    ),
     "approval-required": Example(
         "More people must approve than there are, or nobody although approvers are given.",
         "approval: {required: 0, approvers: [alice]}",

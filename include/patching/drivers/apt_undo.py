@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patching.change import JobResult, Outcome, Patch, Phase, Step, Undo
+from patching.change import Irreversible, JobResult, Outcome, Patch, Phase, Step, Undo
 from patching.drivers.apt_change import act, hand_back_script, old_of, restart_stale, transaction_script
 from patching.drivers.apt_kernel import is_kernel
 from patching.drivers.apt_options import AptOptions
@@ -25,15 +25,29 @@ def undoable(snapshot: Snapshot, patches: Sequence[Patch]) -> Undo:
     kernels = [bare(patch.component) for patch in patches if is_kernel(patch.component)]
     missing = set(snapshot.transaction.undo_missing) if snapshot.transaction else set()
     lost = [f"{component}={version}" for component, version in old_of(patches) if f"{component}={version}" in missing]
+    found = _found([patch.component for patch in patches if is_kernel(patch.component)], lost)
     covered = total - len(lost) - len([patch for patch in patches if is_kernel(patch.component) and not patch.before])
     if kernels:
         reason = f"a kernel is undone by booting the previous entry, by hand: {listed(kernels)}"
-        return Undo(possible=False, covered=covered, total=total, reason=reason)
+        return Undo(possible=False, covered=covered, total=total, reason=reason, irreversible=found)
     if lost:
         reason = f"undo available for {covered} of {total}: no store, cache, index or archive has {listed(lost)}"
-        return Undo(possible=False, covered=covered, total=total, reason=reason)
+        return Undo(possible=False, covered=covered, total=total, reason=reason, irreversible=found)
     reason = "every old version is in our store, apt's cache, an index or the archive"
     return Undo(possible=True, covered=covered, total=total, reason=reason)
+
+
+def _found(kernels: Sequence[str], lost: Sequence[str]) -> tuple[Irreversible, ...]:
+    """Say of kernels, and of versions that nobody has any more, why a downgrade does not bring them back."""
+    found = []
+    if kernels:
+        reason = "a kernel is undone by booting the previous entry, by hand"
+        found.append(Irreversible(components=tuple(kernels), found_by="driver", reason=reason))
+    if lost:
+        names = tuple(item.split("=", 1)[0] for item in lost)
+        reason = f"no store, cache, index or archive has {listed(lost)}"
+        found.append(Irreversible(components=names, found_by="driver", reason=reason))
+    return tuple(found)
 
 
 def not_back(now: Snapshot, patches: Sequence[Patch]) -> list[str]:

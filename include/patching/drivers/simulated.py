@@ -8,7 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from patching.change import IfInterrupted, JobResult, Outcome, Patch, Phase, Refusal, Reply, Step, StepKind, Undo
+from patching.change import (
+    IfInterrupted,
+    Irreversible,
+    JobResult,
+    Outcome,
+    Patch,
+    Phase,
+    Refusal,
+    Reply,
+    Step,
+    StepKind,
+    Undo,
+)
 from patching.drivers.base import DriverOptions
 from patching.target import Component, Offer, Snapshot, Target, Transaction
 from patching.value import JsonValue
@@ -69,8 +81,13 @@ class SimulatedDriver:
         missing = snapshot.transaction.undo_missing if snapshot.transaction else ()
         total = len(patches)
         covered = total - len(missing)
-        reason = "old versions are kept in the host's file" if not missing else f"no source for {', '.join(missing)}"
-        return Undo(possible=not missing, covered=covered, total=total, reason=reason)
+        if not missing:
+            reason = "old versions are kept in the host's file"
+            return Undo(possible=True, covered=covered, total=total, reason=reason)
+        reason = f"no source for {', '.join(missing)}"
+        names = tuple(item.split("=", 1)[0] for item in missing)
+        found = Irreversible(components=names, found_by="driver", reason=reason)
+        return Undo(possible=False, covered=covered, total=total, reason=reason, irreversible=(found,))
 
     def reboots(self, snapshot: Snapshot, patches: Sequence[Patch]) -> str | None:
         """Say whether a patch wants a reboot: those of component ``kernel``."""

@@ -31,8 +31,10 @@ generation_raised      generation, reason, reopen (bool) → generation; reopen:
 wave_reopened          wave, targets, reason: its verdict holds no more, it is judged anew after these targets
 wave_applied           wave, applied, failed, …
 measured               wave, check, data (digest)
-verdict                wave, verdict, reason, checks; a person's after the judge's: also by, judged
+verdict                wave, verdict, reason, checks; a person's after the judge's: also by, judged; irreversible
+                       {target: reason} where an undo is held because of them
 drill                  what (``begun``, ``proven``): the rollback drill on the first canary
+restored               reason: a person says that entry.target was restored to what it was before the change
 late_verdict           verdict, reason, checks: of the watch after the rollout was completed
 quarantined, released  reason, until / reason → the quarantine list (released with what ``place``: no change)
 aborted_now            reason: jobs that have not begun to change their target are cancelled
@@ -97,6 +99,7 @@ class EntryKind(StrEnum):
     GUARD = "guard"
     VERDICT = "verdict"
     DRILL = "drill"
+    RESTORED = "restored"
     LATE_VERDICT = "late_verdict"
     QUARANTINED = "quarantined"
     RELEASED = "released"

@@ -13,6 +13,7 @@ from patching.plan.dependents import dependents
 from patching.plan.document import Exclusion, Plan, PlannedTarget
 from patching.plan.order import Order
 from patching.plan.power import plan_power
+from patching.plan.reversibility import refuse_ungated, sentence
 from patching.plan.waves import plan_waves
 from patching.policy import ApprovalWhen, Policy, RolloutRules
 from patching.target import Target
@@ -55,7 +56,7 @@ def freeze_plan(
     ``selected`` are all targets that the policy selects (those left out count for ``maxUnavailable``), ``down`` the
     names of those that are unavailable already. Candidates of a domain without a place left are left out, and said.
     ``limits`` are those of limits.yaml, ``population`` counts the inventory's targets in their domains.
-    Raises PlanError where the order of the targets is a circle.
+    Raises PlanError where the order of the targets is a circle, or an irreversible patch lacks its gates.
     The draw of the waves is seeded by policy and rollout: the same again for this rollout, another for the next.
     """
     rules = policy.spec.rollout
@@ -75,6 +76,7 @@ def freeze_plan(
     planned = [_planned(item, wave_of[item.target.name], policy) for item in moving]
     planned.sort(key=lambda item: (item.wave, item.priority.rank, item.target.name))
     affected = {wave.index: dependents(rules, [item.target for item in planned], wave.targets) for wave in waves}
+    refuse_ungated(policy, [(item.target.name, item.undo) for item in planned])
     needed, reason = approval_needed(policy, planned, emergency=emergency)
     return Plan(
         rollout=rollout,
@@ -168,6 +170,7 @@ def approval_needed(policy: Policy, planned: Sequence[PlannedTarget], *, emergen
         return rules.required, "; ".join(reasons)
     if stuck:
         said = f"undo is not available for {len(stuck)} of {len(planned)} targets: somebody has to look"
+        said += _declared(planned)
         return max(rules.required, 1), said
     return 0, "the policy asks for no approval" if not rules.required else "no condition of approval.when holds"
 
@@ -180,5 +183,11 @@ def _reasons(when: ApprovalWhen, planned: Sequence[PlannedTarget], stuck: Sequen
     if when.reboots and restarting:
         said.append(f"{restarting} targets reboot")
     if when.undo_unavailable and stuck:
-        said.append(f"undo is not available for {len(stuck)} targets")
+        said.append(f"undo is not available for {len(stuck)} targets{_declared(planned)}")
     return said
+
+
+def _declared(planned: Sequence[PlannedTarget]) -> str:
+    """Say once what people have declared irreversible; empty where nothing is."""
+    found = dict.fromkeys(sentence(item) for one in planned for item in one.undo.irreversible if item.declared)
+    return "".join(f"; {said}" for said in found)

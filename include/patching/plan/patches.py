@@ -201,9 +201,9 @@ def is_security_origin(name: str, rules: Patches) -> bool:
 def _refused(patch: Patch, snapshot: Snapshot, rules: Patches) -> Refusal | None:
     name, component = bare(patch.component), patch.component
     said = f"{component} {patch.before} → {patch.after}"
-    if not _named(rules.include, name, component):
+    if not matching_pattern(rules.include, name, component):
         return Refusal(code="not_included", message=f"{said}: patches.include does not name it", blocking=False)
-    matched = _named(rules.exclude, name, component)
+    matched = matching_pattern(rules.exclude, name, component)
     if matched is not None:
         return Refusal(code="excluded", message=f'{said}: patches.exclude has "{matched}"', blocking=False)
     if component in snapshot.held or name in snapshot.held:
@@ -212,5 +212,6 @@ def _refused(patch: Patch, snapshot: Snapshot, rules: Patches) -> Refusal | None
     return None
 
 
-def _named(patterns: Sequence[str], name: str, component: str) -> str | None:
+def matching_pattern(patterns: Sequence[str], name: str, component: str) -> str | None:
+    """Give the first pattern that a component's bare name or its whole one matches."""
     return next((item for item in patterns if fnmatchcase(name, item) or fnmatchcase(component, item)), None)

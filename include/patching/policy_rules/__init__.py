@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from patching.diagnostics import Diagnostic, did_you_mean
 from patching.people import People
 from patching.policy import Policy
-from patching.policy_rules import approval, error_budgets, hooks, order, schedule, targets, verify, waves
+from patching.policy_rules import approval, error_budgets, hooks, irreversible, order, schedule, targets, verify, waves
 from patching.policy_rules.finding import Wrong
 from patching.policy_schema_errors import explain
 from patching.policy_yaml import Document
@@ -41,6 +41,7 @@ def breaches(policy: Policy, people: People | None = None, now: datetime | None 
     yield from waves.breaches(spec)
     yield from order.breaches(spec.rollout)
     yield from hooks.breaches(spec)
+    yield from irreversible.breaches(spec)
     yield from verify.breaches(spec)
     yield from error_budgets.breaches(spec)
     yield from approval.breaches(spec, people)

@@ -7,6 +7,7 @@ refused, because others act at the same time: the ledger decides.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from patching.change import Outcome, TargetState
 from patching.ledger.base import RolloutRow, TargetRow
@@ -48,10 +49,12 @@ def rollout_acts(
     *,
     undo_begun: bool,
     locked: Incident | None,
+    stays: Mapping[str, str] = MappingProxyType({}),
 ) -> list[dict[str, JsonValue]]:
     """List the acts on a whole rollout that its state allows, in the order in which a person looks for them.
 
-    ``waves`` are the wave views; ``undo_begun`` says whether it has ever been undoing.
+    ``waves`` are the wave views; ``undo_begun`` says whether it has ever been undoing; ``stays`` are the changed
+    targets that cannot be undone.
     """
     stuck = next((wave for wave in waves if wave["verdict"] not in (None, "promote")), None)
     may_go_on = row.state is S.HELD and not undo_begun and locked is None
@@ -66,7 +69,7 @@ def rollout_acts(
     failed = sum(_retryable(item) and item.wave not in judged_by_checks(waves) for item in rows)
     if row.state in GOES_ON and not undo_begun and locked is None and failed:
         found.append(_act(row, "retry", "Retry failed", _retry_says(failed), "go"))
-    return [*found, *_ends(row, rows)]
+    return [*found, *_ends(row, rows, stays)]
 
 
 def judged_by_checks(waves: Sequence[Mapping[str, JsonValue]]) -> set[int]:
@@ -74,15 +77,18 @@ def judged_by_checks(waves: Sequence[Mapping[str, JsonValue]]) -> set[int]:
     return {wave["index"] for wave in waves if wave["verdict"] not in (None, "promote") and wave["checks"]}
 
 
-def _ends(row: RolloutRow, rows: Sequence[TargetRow]) -> list[dict[str, JsonValue]]:
+def _ends(row: RolloutRow, rows: Sequence[TargetRow], stays: Mapping[str, str]) -> list[dict[str, JsonValue]]:
     found = []
-    changed = sum(item.began_at is not None and item.undo_outcome is not Outcome.UNDONE for item in rows)
-    if S.UNDOING in TRANSITIONS[row.state] and row.state is not S.RUNNING and changed:
+    changed = sum(item.began_at is not None and item.undo_outcome is not Outcome.UNDONE for item in rows) - len(stays)
+    if S.UNDOING in TRANSITIONS[row.state] and row.state is not S.RUNNING and changed > 0:
         says = (
             f"What it changed on {_targets(changed)} is put back, the newest change first, by a run that is started "
             "now; it does not go on afterwards."
         )
-        found.append(_act(row, "undo", "Undo", says, "back"))
+        if stays:
+            says += f" {_targets(len(stays))} that cannot be undone stay as they are."
+        label = "Undo the rest" if stays else "Undo"
+        found.append(_act(row, "undo", label, says, "back", body={"others": True} if stays else None))
     if S.ABORTED in TRANSITIONS[row.state]:
         says = "It ends: nothing new begins, jobs at work go to their end, and what is changed stays changed."
         found.append(_act(row, "abort", "Abort", says, "stop"))

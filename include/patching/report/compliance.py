@@ -163,8 +163,8 @@ def _stands(
     """Decide one finding's state from how its target ended; only a change that is proven and stands closes it."""
     if end is None or end.outcome is None:
         return ComplianceState.OPEN, f"planned for wave {end.wave}" if end else "planned"
-    if end.undo_outcome is not None:
-        return ComplianceState.OPEN, f"changed and taken back: {end.detail or end.undo_outcome.value}"
+    if end.undo_outcome not in (None, Outcome.STAYS_CHANGED):
+        return ComplianceState.OPEN, f"changed and taken back: {end.detail or end.undo_outcome}"
     if end.outcome is Outcome.UNKNOWN:
         return ComplianceState.UNKNOWN, end.detail or "how its change ended is not known"
     if end.outcome not in DONE:

@@ -28,6 +28,8 @@ def report_markdown(report: Document) -> str:
         _listed("What a person must do next", report["next_steps"]),
         _waves(report["waves"]),
         _checks(report["waves"]),
+        _listed("What cannot be undone", report["irreversible"]),
+        _listed("Rollback drill", report["drill"]),
         _targets(report["targets"]),
         _quarantine(report["quarantined"]),
         _listed("Carried over: still on the old version", _short(report["carried_over"])),

@@ -13,6 +13,7 @@ from datetime import datetime
 from patching.change import Patch, Refusal
 from patching.diagnostics import printable
 from patching.plan.document import CheckPower, Exclusion, Plan, PlannedTarget, PlannedWave
+from patching.plan.reversibility import gates
 from patching.quantity import format_duration
 from patching.value import JsonValue
 
@@ -65,7 +66,7 @@ def render_plan(plan: Plan, now: datetime | None = None, *, width: int = WIDTH) 
     ]
     if plan.emergency:
         lines.append(f"  ! EMERGENCY: passes {', '.join(plan.policy.spec.emergency.ignore) or 'nothing'}")
-    lines += [f"  ! {text}" for text in (*_of_fleet(plan), *plan.blocked_domains)]
+    lines += [f"  ! {text}" for text in (*gates(plan), *_of_fleet(plan), *plan.blocked_domains)]
     lines += [f"  error budget {view.sentence}" for view in plan.error_budgets]
     for wave in plan.waves:
         lines += ["", f"  {_wave_title(wave)}", *(f"    {line}" for line in _wave_lines(plan, wave))]
@@ -81,7 +82,7 @@ def plan_markdown(plan: Plan) -> str:
     lines = [f"**{summary(plan)}**", "", f"Plan `{plan.digest}`, approval: {_approval(plan)}", ""]
     if plan.emergency:
         lines += [f"- ⚠ EMERGENCY: passes {', '.join(plan.policy.spec.emergency.ignore) or 'nothing'}"]
-    lines += [f"- ⚠ {sentence}" for sentence in (*_of_fleet(plan), *plan.blocked_domains)]
+    lines += [f"- ⚠ {sentence}" for sentence in (*gates(plan), *_of_fleet(plan), *plan.blocked_domains)]
     lines += [f"- error budget {view.sentence}" for view in plan.error_budgets]
     for wave in plan.waves:
         lines += ["", f"**{_wave_title(wave)}**", "", *_fenced(_wave_lines(plan, wave)), ""]
@@ -152,7 +153,8 @@ def _alike(item: PlannedTarget) -> tuple[object, ...]:
     """Say what two targets must have in common to be shown as one."""
     changes = tuple((patch.component, patch.before, patch.after) for patch in item.patches)
     warned = tuple(sorted({warning.code for warning in item.warnings}))
-    return changes, item.reboot, item.undo.possible, item.reason, warned
+    declared = tuple(found.reason for found in item.undo.irreversible if found.declared)
+    return changes, item.reboot, item.undo.possible, declared, item.reason, warned
 
 
 def _grouped(found: Iterable[PlannedTarget]) -> list[list[PlannedTarget]]:

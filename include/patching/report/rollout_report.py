@@ -9,8 +9,10 @@ from patching.change import Outcome, Patch, TargetState
 from patching.ledger.base import RolloutRow, TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.plan.document import Exclusion, Plan
+from patching.plan.reversibility import sentence
+from patching.report.drill_legs import drill_legs
 from patching.report.markdown import report_markdown
-from patching.report.sentences import headline, next_steps
+from patching.report.sentences import headline, names, next_steps
 from patching.report.wave_view import judged_waves
 from patching.rollout.incidents import Incident
 from patching.rollout.late import left_out
@@ -103,6 +105,8 @@ class Report(Value):
     exclusions: tuple[Exclusion, ...]
     quarantined: tuple[ReportedQuarantine, ...]
     power: tuple[str, ...]
+    irreversible: tuple[str, ...] = ()
+    drill: tuple[str, ...] = ()
     events: tuple[Event, ...]
     last_entry: int
     last_hash: str
@@ -159,10 +163,23 @@ def make_report(
         exclusions=left_out(plan, entries),
         quarantined=quarantined,
         power=tuple(f"wave {item.wave}, {item.check}: {item.statement}" for item in plan.power) if plan else (),
+        irreversible=tuple(_irreversible(plan, entries)),
+        drill=tuple(drill_legs(entries)),
         events=_events(entries),
         last_entry=entries[-1].seq if entries else 0,
         last_hash=entries[-1].hash if entries else "",
     )
+
+
+def _irreversible(plan: Plan | None, entries: Sequence[LedgerEntry]) -> list[str]:
+    """Say what was planned for good and on which targets, and who brought which of them back."""
+    found: dict[str, list[str]] = {}
+    for item in plan.targets if plan else ():
+        for one in item.undo.irreversible:
+            found.setdefault(sentence(one), []).append(item.target.name)
+    said = [f"{text}: {names(targets)}" for text, targets in found.items()]
+    back = [entry for entry in entries if entry.kind is EntryKind.RESTORED]
+    return said + [f"{entry.target} was {entry.body['reason']}" for entry in back]
 
 
 def _not_begun(row: TargetRow) -> bool:

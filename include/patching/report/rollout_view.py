@@ -22,6 +22,7 @@ from patching.report.sentences import headline, next_steps, standing, target_wai
 from patching.report.wave_view import wave_views
 from patching.rollout.incidents import Incident
 from patching.rollout.late import late_view, left_out
+from patching.rollout.reversibility import BACK, PROOFS, proof_in, staying
 from patching.rollout.states import FINAL, RolloutState
 from patching.value import JsonValue
 
@@ -41,6 +42,7 @@ VIEW_KINDS = (
     EntryKind.VERDICT,
     EntryKind.WAVE_REOPENED,
     EntryKind.WAVE_STARTED,
+    *PROOFS,
 )
 
 
@@ -75,7 +77,7 @@ def rollout_view(
         "next_steps": next_steps(row, rows, list(quarantined), incident=locked.id if locked else ""),
         "stop_switch": stopped,
         "incident": incident_line(locked) if locked else None,
-        "acts": rollout_acts(row, rows, waves, undo_begun=undo_begun, locked=locked),
+        "acts": rollout_acts(row, rows, waves, undo_begun=undo_begun, locked=locked, stays=_stays(plan, rows, entries)),
         "target_acts": TARGET_ACTS,
         "counts": dict(Counter(shown_as(item) for item in rows)),
         "approval": _approval(entries, plan, row.plan_digest),
@@ -95,6 +97,14 @@ def rollout_view(
         "late": late_view(plan, rows, entries, over=row.state in FINAL),
         "events": _events(entries),
     }
+
+
+def _stays(plan: Plan | None, rows: Sequence[TargetRow], entries: Sequence[LedgerEntry]) -> dict[str, str]:
+    """Give the targets, begun and not back, that cannot be undone; the ledger decides again when it is asked for."""
+    if plan is None or not any(item.undo.irreversible for item in plan.targets):
+        return {}
+    begun = {item.target for item in rows if item.began_at is not None and item.undo_outcome not in BACK}
+    return staying(plan, begun, proof_in(entries, plan))
 
 
 def run_without_rollout(dag_id: str, run_id: str, now: datetime, sentence: str) -> dict[str, JsonValue]:
@@ -141,6 +151,8 @@ def shown_as(row: TargetRow) -> str:
         return "unknown"
     if row.undo_outcome is Outcome.FAILED:
         return "undo_failed"
+    if row.undo_outcome is Outcome.STAYS_CHANGED:
+        return "stays_changed"
     if row.state is TargetState.UNDOING:
         return "undoing"
     return row.outcome.value if row.outcome else row.state.value

@@ -67,7 +67,7 @@ def standing(rows: Sequence[TargetRow]) -> str:
     changed = [row for row in rows if row.outcome is Outcome.APPLIED and row.undo_outcome is None]
     parts = [f"{len(changed)} of {len(rows)} applied"]
     undone = sum(row.undo_outcome is Outcome.UNDONE for row in rows)
-    failed = sum(row.undo_outcome in (Outcome.FAILED, Outcome.UNKNOWN) for row in rows)
+    failed = sum(row.undo_outcome in (Outcome.FAILED, Outcome.UNKNOWN, Outcome.STAYS_CHANGED) for row in rows)
     parts += [f"{undone} undone"] if undone else []
     parts += [f"{failed} could NOT be undone"] if failed else []
     outcomes = Counter(row.outcome for row in rows if row.undo_outcome is None)
@@ -158,7 +158,7 @@ def next_steps(
     steps = []
     if incident:
         steps.append(
-            f"Read `patching incident show {incident}` (docs/runbooks/undo-failed.md), repair, then "
+            f"Read `patching incident show {incident}` and do what its runbook says, then "
             f"`patching incident release {incident} --reason …`: until then no rollout of this policy begins anything."
         )
     unknown = [item.target for item in rows if Outcome.UNKNOWN in (item.outcome, item.undo_outcome)]

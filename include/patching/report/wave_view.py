@@ -14,7 +14,7 @@ from patching.rollout.states import FINAL, RolloutState
 from patching.value import JsonValue
 
 _BY_VERDICT = {"promote": "promoted", "hold": "held", "inconclusive": "held"}
-_UNDO_MISSED = (Outcome.FAILED, Outcome.UNKNOWN)
+_UNDO_MISSED = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.STAYS_CHANGED)
 
 
 def wave_views(

@@ -164,7 +164,7 @@ class ChangeJob(TargetJob):
     async def _entered(self, hooks: HookRun, session: Session, before: Snapshot, now: Snapshot) -> JobResult:
         """Enter the hooks and carry the change out; one that is stopped before it changed anything leaves them."""
         try:
-            await hooks.enter()
+            await hooks.enter(changed=not self.unchanged)
             return await self._verify(session, before, await self._converge(session, before, now))
         except JobFailed as ended:
             return ended.result

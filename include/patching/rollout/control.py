@@ -6,6 +6,8 @@ anything, and the next run of the policy's DAG does the rest. ``control_targets`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from patching.change import Outcome, Phase
 from patching.errors import LedgerConflict, LedgerError, TransitionRefused
 from patching.ledger.base import Ledger, RolloutRow, TargetRow
@@ -16,6 +18,8 @@ from patching.rollout.answers import VerdictName
 from patching.rollout.by_person import LONGEST_REASON, Done, known, move, not_undone, why
 from patching.rollout.gates import verdict_of, verdicts
 from patching.rollout.incidents import refuse_locked
+from patching.rollout.record import plan_in
+from patching.rollout.reversibility import RUNBOOK, changed, proof, staying, told
 from patching.rollout.states import FINAL, TRANSITIONS, RolloutState, check_transition
 
 __all__ = ["LONGEST_REASON", "Done", "abort", "hold", "promote", "resume", "stop_all", "undo"]
@@ -25,7 +29,7 @@ MOST = 1000
 S = RolloutState
 PROMOTABLE = (VerdictName.HOLD, VerdictName.INCONCLUSIVE)
 MAY_ABORT = tuple(state for state, following in TRANSITIONS.items() if S.ABORTED in following)
-NOT_UNDONE = (Outcome.FAILED, Outcome.UNKNOWN)
+NOT_UNDONE = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.STAYS_CHANGED)
 
 
 def hold(ledger: Ledger, rollout: str, actor: str, reason: str) -> Done:
@@ -117,34 +121,72 @@ def abort(ledger: Ledger, rollout: str, actor: str, reason: str, *, now: bool = 
     return Done(row=row, sentence=sentence)
 
 
-def undo(ledger: Ledger, rollout: str, actor: str, reason: str) -> Done:
+def undo(
+    ledger: Ledger, rollout: str, actor: str, reason: str, *, others: bool = False, restored: Sequence[str] = ()
+) -> Done:
     """Ask for everything that a held, aborted or completed rollout changed to be put back by its next run.
 
     Undos that failed are tried once more, each under a new generation. Targets that a later rollout changed are left
-    alone by that run. Refused while another rollout of the policy is open, because a policy has one open rollout.
-    Raises TransitionRefused, LedgerError.
+    alone by that run. Refused while another rollout of the policy is open, because a policy has one open rollout, and
+    where changed targets cannot be undone: ``others`` undoes the rest, ``restored`` names those that the person has
+    brought back, which the run looks at before it believes that. Raises TransitionRefused, LedgerError.
     """
     said = why(actor, reason)
     before = known(ledger, rollout)
-    others = [
+    at_work = [
         item.id
         for item in ledger.rollouts(policy=before.policy, open_only=True, limit=MOST)
         if item.id != rollout and item.emergency == before.emergency
     ]
-    if before.state in FINAL and S.UNDOING in TRANSITIONS[before.state] and others:
+    if before.state in FINAL and S.UNDOING in TRANSITIONS[before.state] and at_work:
         raise TransitionRefused(
-            f"rollout {others[0]} of the same policy is open, and a policy has one open rollout: {rollout} is not "
-            f"undone. Let {others[0]} end, or abort it, first"
+            f"rollout {at_work[0]} of the same policy is open, and a policy has one open rollout: {rollout} is not "
+            f"undone. Let {at_work[0]} end, or abort it, first"
         )
+    stays = _refuse_irreversible(ledger, rollout, restored, others=others)
     row = move(ledger, rollout, S.UNDOING, f"undo asked for by {said}", actor, (S.HELD, S.ABORTED, S.COMPLETED))
-    again = [item for item in ledger.targets(rollout) if item.undo_outcome in NOT_UNDONE]
+    ledger.append_all([_restored(ledger, rollout, name, actor, said) for name in restored])
+    again = [item for item in ledger.targets(rollout) if item.undo_outcome in NOT_UNDONE and item.target not in stays]
     if again:
         ledger.append_all([_undo_again(item, actor, said) for item in again])
     _be_quiet(ledger, rollout)
     more = f"; the failed undo of {names([item.target for item in again])} is tried once more" if again else ""
+    left = f"; {names(sorted(stays))} stays changed, because it cannot be undone" if stays else ""
     return Done(
         row=row,
-        sentence=f"{rollout} is being undone: its next run, or patch_reconcile, puts back what it changed{more}",
+        sentence=f"{rollout} is being undone: its next run, or patch_reconcile, puts back what it changed{more}{left}",
+    )
+
+
+def _refuse_irreversible(ledger: Ledger, rollout: str, restored: Sequence[str], *, others: bool) -> dict[str, str]:
+    """Give the changed targets that stay as they are, with the reasons; raises TransitionRefused, LedgerError."""
+    plan = plan_in(ledger, rollout)
+    if plan is None:
+        return {}
+    moved = {item.target for item in changed(ledger, rollout)}
+    wrong = sorted(set(restored) - moved)
+    if wrong:
+        raise LedgerError(f"{names(wrong)} is no target that {rollout} has changed: nothing was written")
+    known = proof(ledger, plan)
+    stays = staying(plan, moved, known.model_copy(update={"restored": known.restored | set(restored)}))
+    if stays and not (others and len(stays) < len(moved)):
+        rest = "undo only the rest (--others), or " if len(stays) < len(moved) else ""
+        raise TransitionRefused(
+            f"nothing was undone: {told(stays)}. There is no proof that it can be: {rest}restore those targets from "
+            f"their backup and name them (--restored TARGET) ({RUNBOOK})"
+        )
+    return stays
+
+
+def _restored(ledger: Ledger, rollout: str, name: str, actor: str, said: str) -> NewEntry:
+    number = len(ledger.entries(rollout, kinds=[EntryKind.RESTORED], target=name)) + 1
+    return NewEntry(
+        chain=rollout,
+        kind=EntryKind.RESTORED,
+        key=f"restored:{name}:{number}",
+        target=name,
+        actor=actor,
+        body={"reason": f"restored, as {said}"},
     )
 
 

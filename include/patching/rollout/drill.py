@@ -17,13 +17,13 @@ from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan
 from patching.rollout.brake import Brake
 from patching.rollout.record import Record
+from patching.rollout.reversibility import PROVEN
 from patching.rollout.site import Site
 from patching.rollout.undo_failure import tend_failed_undo
 from patching.rollout.undo_job import UndoJob
 
 WAVE = 1
 BUSY_PAUSE = 0.5
-PROVEN = "drill:proven"
 
 
 def missing(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow]) -> str | None:
@@ -33,6 +33,22 @@ def missing(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow]) -> str
     if site.ledger.find(plan.rollout, PROVEN) is not None:
         return None
     return "the rollback drill on the first canary is not done: nobody knows yet whether the change can be undone"
+
+
+def failed_drill(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow]) -> str | None:
+    """Say how the drill of a wave failed: an undo that did not bring the canary back, or no second change after it."""
+    if wave != WAVE or not plan.policy.spec.rollout.drill:
+        return None
+    proven = site.ledger.find(plan.rollout, PROVEN)
+    if proven is None:
+        tried = _candidate(plan, rows)
+        if tried is None or tried.undo_outcome is None:
+            return None
+        return f"the rollback drill failed: {tried.target} was changed and is not back: {tried.detail}"
+    again = next((row for row in rows if row.target == proven.target), None)
+    if again is None or again.outcome in (None, Outcome.APPLIED, Outcome.UNKNOWN):
+        return None
+    return f"the rollback drill failed: {again.target} was undone, and could not be changed again: {again.detail}"
 
 
 async def drill(record: Record, plan: Plan, brake: Brake, channel: Channel, driver: PatchDriver) -> bool:
@@ -52,10 +68,12 @@ async def drill(record: Record, plan: Plan, brake: Brake, channel: Channel, driv
     await record.append(EntryKind.DRILL, f"drill:begun:{row.target}", {"what": "begun"}, target=row.target)
     site.log(f"rollback drill: {row.target} is undone, and changed again when that is proven")
     site.crash("drill-begun")
-    answer: JobResult | Busy = await UndoJob(record, plan, planned, channel, driver, row).run()
+    # What people declared is put to the test here; what the driver found cannot be done at all.
+    against = [item for item in planned.undo.irreversible if not item.declared]
+    answer: JobResult | Busy = await UndoJob(record, plan, planned, channel, driver, row, obstacles=against).run()
     while isinstance(answer, Busy):
         await site.pause(BUSY_PAUSE)
-        answer = await UndoJob(record, plan, planned, channel, driver, row).run()
+        answer = await UndoJob(record, plan, planned, channel, driver, row, obstacles=against).run()
     site.log(f"rollback drill: {row.target}: {answer.outcome.value}: {answer.reason}")
     if answer.outcome is not Outcome.UNDONE:
         await tend_failed_undo(site, plan)
@@ -65,10 +83,15 @@ async def drill(record: Record, plan: Plan, brake: Brake, channel: Channel, driv
 
 
 def _candidate(plan: Plan, rows: Sequence[TargetRow]) -> TargetRow | None:
-    """Give the first canary, in the plan's order, that was changed."""
-    found = plan.wave(WAVE)
+    """Give the first canary, in the plan's order, that was changed: of those with declared irreversible patches if any.
+
+    Those need the proof most, and it holds for all targets that get the same ones.
+    """
     changed = {row.target: row for row in rows if row.wave == WAVE and row.outcome is Outcome.APPLIED}
-    return next((changed[name] for name in (found.targets if found else ()) if name in changed), None)
+    found = plan.wave(WAVE)
+    canaries = [item for item in map(plan.planned, found.targets if found else ()) if item is not None]
+    canaries.sort(key=lambda item: not any(one.declared for one in item.undo.irreversible))
+    return next((changed[item.target.name] for item in canaries if item.target.name in changed), None)
 
 
 async def _open_again(record: Record, plan: Plan, name: str) -> None:

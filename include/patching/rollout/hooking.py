@@ -36,11 +36,14 @@ class HookRun:
         entries = await job.record.call(job.site.ledger.entries, job.plan.rollout, kinds=KINDS, target=job.name)
         return standing(entries)
 
-    async def enter(self) -> None:
-        """Enter every hook that does not stand yet, in the policy's order; raises JobFailed where one must not fail."""
+    async def enter(self, *, changed: bool = False) -> None:
+        """Enter every hook that does not stand yet, in the policy's order; raises JobFailed where one must not fail.
+
+        On a target that this rollout has ``changed`` already no backup is made: the one from before must not be lost.
+        """
         for name, hook in self.hooks.items():
             found = (await self.standing()).get(name)
-            if found is not None and found.sure:
+            if (found is not None and found.sure) or (hook.backup and changed):
                 continue
             wrong = await self._enter(hook, found)
             if wrong and hook.must:

@@ -1,18 +1,20 @@
 """Incidents: what locks a policy until a named person releases it; read from the control chain.
 
-An undo that failed opens one (F10), and so does a late regression (F5).
+An undo that failed opens one (F10), so does a bad verdict on what cannot be undone, and a late regression (F5).
 
 ``incident_opened`` has id, rollout, policy, cause, targets and runbook; ``incident_evidence`` one target's evidence
-(digest of a document); ``incident_released`` who and why. ``rollout.undo_failure`` writes the first two.
+(digest of a document); ``incident_released`` who and why. ``rollout.undo_failure`` gathers the evidence.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import Field
 
-from patching.errors import LedgerError, TransitionRefused
+from patching.errors import LedgerConflict, LedgerError, TransitionRefused
 from patching.ledger.base import Ledger
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.rollout.by_person import Done, why
@@ -49,6 +51,22 @@ class Incident(Value):
             f"policy {self.policy} is locked by incident {self.id} ({self.cause}): no rollout and no wave of it begins "
             f"until a person releases it ({self.runbook})"
         )
+
+
+def open_incident(
+    ledger: Ledger, name: str, *, rollout: str, policy: str, cause: str, targets: Sequence[str], runbook: str
+) -> None:
+    """Write that an incident locks a policy, once: whoever was faster with the same id, theirs is the one."""
+    body = {
+        "id": name,
+        "rollout": rollout,
+        "policy": policy,
+        "cause": cause,
+        "targets": list(targets),
+        "runbook": runbook,
+    }
+    with contextlib.suppress(LedgerConflict):
+        ledger.append(NewEntry(chain=CONTROL, kind=EntryKind.INCIDENT_OPENED, key=f"incident:{name}", body=body))
 
 
 def incidents(ledger: Ledger, *, policy: str | None = None, rollout: str | None = None) -> list[Incident]:

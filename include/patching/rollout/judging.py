@@ -18,13 +18,14 @@ from patching.quantity import format_duration
 from patching.rollout.answers import JudgeAnswer, VerdictName
 from patching.rollout.asked import Asked, asked_of, judge_asked, measure_asked
 from patching.rollout.budgets import Stop, answered_for, spent
-from patching.rollout.drill import missing
+from patching.rollout.drill import failed_drill, missing
 from patching.rollout.error_budget import record_budgets
 from patching.rollout.gates import closed_by_time, reopenings, verdict_of
 from patching.rollout.guard import early_alarm, next_look
 from patching.rollout.losses import loss_stop, lost_targets
 from patching.rollout.measuring import Measured
 from patching.rollout.record import first_written, frozen_plan, measured_entry, moved, say_waiting
+from patching.rollout.restraint import lock_irreversible, restrained
 from patching.rollout.site import Site
 from patching.rollout.states import AT_WORK, RolloutState
 from patching.rollout.wave import open_rows
@@ -57,17 +58,17 @@ async def judge(site: Site, rollout: str, wave: int, run_id: str) -> JudgeAnswer
     rows = [item for item in site.ledger.targets(rollout) if item.wave == wave]
     alarm = guard_verdict(site, plan, wave)
     if alarm is not None:
-        return _conclude(site, plan, wave, _restrained(plan, alarm), alarm.checks)
+        return _conclude(site, plan, wave, alarm, alarm.checks)
     stop = _stop(site, plan, wave, run_id)
     if stop is not None and not stop.accuses and open_rows(rows, wave):
         return _held(site, plan, wave, stop)
     if stop is not None:
-        return _conclude(site, plan, wave, _over_budget(plan, stop), [], stop)
+        return _conclude(site, plan, wave, _over_budget(stop), [], stop)
     if open_rows(rows, wave):
         return _unfinished(site, plan, wave, rows, run_id)
-    untried = missing(site, plan, wave, rows)
-    if untried is not None:
-        return _undrilled(site, plan, wave, untried)
+    undrilled = _undrilled(site, plan, wave, rows)
+    if undrilled is not None:
+        return undrilled
     until = _soaks_until(plan, wave, rows)
     control = list(started.body.get("control", []))
     if until is not None and site.clock() < until:
@@ -94,9 +95,8 @@ def _stop(site: Site, plan: Plan, wave: int, run_id: str) -> Stop | None:
     return next((item for item in stops if item.accuses), None)
 
 
-def _over_budget(plan: Plan, stop: Stop) -> WaveVerdict:
-    undo = plan.policy.spec.on_failure.undo == "auto" and stop.accuses
-    name = VerdictName.UNDO if undo else VerdictName.HOLD
+def _over_budget(stop: Stop) -> WaveVerdict:
+    name = VerdictName.UNDO if stop.accuses else VerdictName.HOLD
     return WaveVerdict(verdict=name, reason=_said(stop), checks=())
 
 
@@ -124,8 +124,17 @@ def _unfinished(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], ru
     return JudgeAnswer(wave=wave, verdict=None, sentence=text)
 
 
-def _undrilled(site: Site, plan: Plan, wave: int, text: str) -> JudgeAnswer:
-    """Leave a wave whose drill was interrupted, or marked away in Airflow, to the next run, which makes it up."""
+def _undrilled(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow]) -> JudgeAnswer | None:
+    """Hold a wave whose drill failed; leave one whose drill was interrupted, or marked away, to the next run.
+
+    None where the drill has passed, or none is asked for.
+    """
+    broken = failed_drill(site, plan, wave, rows)
+    if broken is not None:
+        return _conclude(site, plan, wave, WaveVerdict(verdict=VerdictName.HOLD, reason=broken, checks=()), [])
+    text = missing(site, plan, wave, rows)
+    if text is None:
+        return None
     _leave_waiting(site, plan, text, f"{text}; the next run does it")
     return JudgeAnswer(wave=wave, verdict=None, sentence=text)
 
@@ -158,7 +167,7 @@ async def _soaking(
         verdict, evidence = alarm
         for name, measured in evidence.items():
             _keep(site, plan, wave, name, measured)
-        return _conclude(site, plan, wave, _restrained(plan, verdict), verdict.checks)
+        return _conclude(site, plan, wave, verdict, verdict.checks)
     left = format_duration((until - site.clock()).total_seconds())
     text = f"wave {wave} soaks until {until:%H:%M:%S} UTC"
     say_waiting(site, plan.rollout, text)
@@ -175,18 +184,9 @@ async def _decide(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], 
     checks = [await _judge_metric(site, plan, wave, one, applied, _untouched(site, plan, control)) for one in metrics]
     verify = [*plan.policy.spec.verify, *(one.check for one in metrics if one.service)]
     verdict = judge_wave(checks, probes, verify, [row.target for row in applied])
-    verdict = _restrained(plan, verdict)
     if verdict.verdict is VerdictName.PROMOTE and (said := await _not_afforded(site, plan, wave)) is not None:
         verdict = verdict.model_copy(update={"verdict": VerdictName.HOLD, "reason": f"{said}; {verdict.reason}"})
     return _conclude(site, plan, wave, verdict, checks)
-
-
-def _restrained(plan: Plan, verdict: WaveVerdict) -> WaveVerdict:
-    """Turn an undo into a hold where the policy wants a person to decide."""
-    if verdict.verdict is not VerdictName.UNDO or plan.policy.spec.on_failure.undo != "never":
-        return verdict
-    reason = f"{verdict.reason}; the policy says onFailure.undo: never, so a person must decide"
-    return verdict.model_copy(update={"verdict": VerdictName.HOLD, "reason": reason})
 
 
 async def _not_afforded(site: Site, plan: Plan, wave: int) -> str | None:
@@ -271,6 +271,7 @@ def _conclude(
     checks: Sequence[CheckVerdict],
     stop: Stop | None = None,
 ) -> JudgeAnswer:
+    verdict, stays = restrained(site, plan, verdict)
     body: dict[str, JsonValue] = {
         "wave": wave,
         "verdict": verdict.verdict.value,
@@ -279,6 +280,8 @@ def _conclude(
     }
     if stop is not None:
         body["stop"] = stop.model_dump(mode="json")
+    if stays:
+        body["irreversible"] = dict(stays)
     key = f"verdict:{wave}{_again(site, plan, wave)}"
     written = first_written(site.ledger, NewEntry(chain=plan.rollout, kind=EntryKind.VERDICT, key=key, body=body))
     site.crash("verdict-written")
@@ -291,5 +294,6 @@ def _follow(site: Site, row: RolloutRow | None, wave: int, written: LedgerEntry)
     name, reason = VerdictName(written.body["verdict"]), str(written.body["reason"])
     following = NEXT_STATE.get(name)
     if following is not None and row is not None and row.state is RolloutState.RUNNING:
+        lock_irreversible(site, row, written)
         moved(site, row.id, following, reason=f"wave {wave}: {reason}", only_from=(RolloutState.RUNNING,))
     return JudgeAnswer(wave=wave, verdict=name, sentence=reason)

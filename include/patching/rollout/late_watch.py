@@ -6,7 +6,6 @@ costs nothing but queries. One verdict is written: the first alarm, which opens 
 
 from __future__ import annotations
 
-import contextlib
 from datetime import datetime, timedelta
 
 from patching.canary.judge import judge_wave
@@ -14,14 +13,17 @@ from patching.canary.kept import judge_metric
 from patching.canary.verdicts import CheckVerdict, WaveVerdict
 from patching.canary.weights import share_of
 from patching.change import Outcome
-from patching.errors import LedgerConflict, MetricSourceUnavailable
+from patching.errors import MetricSourceUnavailable
 from patching.ledger.base import RolloutRow, TargetRow
-from patching.ledger.entry import CONTROL, EntryKind, NewEntry
+from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan
 from patching.quantity import format_duration
 from patching.rollout.answers import VerdictName
+from patching.rollout.incidents import open_incident
 from patching.rollout.measuring import measure
 from patching.rollout.record import first_written, frozen_plan
+from patching.rollout.reversibility import RUNBOOK as IRREVERSIBLE
+from patching.rollout.reversibility import told, what_stays
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 
@@ -110,16 +112,17 @@ def _alarm(site: Site, plan: Plan, applied: list[TargetRow], verdict: WaveVerdic
     The incident comes first: a crash in between finds no verdict, judges again, and finds the incident there.
     """
     name = f"late-{plan.rollout}"
-    body = {
-        "id": name,
-        "rollout": plan.rollout,
-        "policy": plan.policy.name,
-        "cause": f"late regression after it was completed: {verdict.reason}",
-        "targets": [row.target for row in applied],
-        "runbook": RUNBOOK,
-    }
     # An evidence that has grown meanwhile has other numbers; the incident that was opened first stays.
-    with contextlib.suppress(LedgerConflict):
-        site.ledger.append(NewEntry(chain=CONTROL, kind=EntryKind.INCIDENT_OPENED, key=f"incident:{name}", body=body))
+    open_incident(
+        site.ledger,
+        name,
+        rollout=plan.rollout,
+        policy=plan.policy.name,
+        cause=f"late regression after it was completed: {verdict.reason}",
+        targets=[row.target for row in applied],
+        runbook=RUNBOOK,
+    )
+    stays = what_stays(site.ledger, plan)
     said = f"late regression: {verdict.reason}; `patching undo {plan.rollout}` puts back what it changed"
+    said += f", but not {told(stays)} ({IRREVERSIBLE})" if stays else ""
     return _conclude(site, plan, verdict, said)

@@ -18,6 +18,7 @@ from patching.limits import PatchLimits
 from patching.plan.document import Exclusion, Plan
 from patching.plan.freeze import Candidate, freeze_plan
 from patching.plan.patches import Wanted, comparable, wanted_patches
+from patching.plan.reversibility import with_declared
 from patching.plan.selection import unavailable
 from patching.policy import Patches, Policy
 from patching.rollout.answers import Request
@@ -245,7 +246,9 @@ class Planning:
             patches=tuple(changing),
             findings=own,
             priority=prioritise(target, own, self.advisories, self.policy.spec.priority.table),
-            undo=self.driver.undoable(rehearsed, changing),
+            undo=with_declared(
+                self.driver.undoable(rehearsed, changing), changing, self.rules.irreversible, self.advisories
+            ),
             reboot=self.driver.reboots(rehearsed, changing),
             warnings=(*warnings, *wanted.left, *self.unconnected),
             download_bytes=rehearsed.transaction.download_bytes if rehearsed.transaction else 0,

@@ -26,7 +26,7 @@ OUTPUT_KEPT = 1000
 LONGEST_REASON = 400
 RECONCILER = "patch_reconcile"
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_NOT_BACK = (Outcome.FAILED, Outcome.UNKNOWN)
+_NOT_BACK = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.STAYS_CHANGED)
 _ITS_KINDS = (EntryKind.TARGET_OUTCOME, EntryKind.STEP_OUTCOME, EntryKind.GENERATION_RAISED)
 
 
@@ -101,7 +101,7 @@ def _reason(row: TargetRow, ends: Sequence[LedgerEntry]) -> str:
     change = next((str(entry.body.get("reason")) for entry in reversed(ends) if not entry.body.get("undo")), "")
     undo = next((str(entry.body.get("reason")) for entry in reversed(ends) if entry.body.get("undo")), "")
     if row.undo_outcome in _NOT_BACK:
-        return f"could not be undone: {undo}"
+        return undo if row.undo_outcome is Outcome.STAYS_CHANGED else f"could not be undone: {undo}"
     done = "was undone" if row.undo_outcome is Outcome.UNDONE else "was left as it is"
     return f"failed ({change}) and {done}"
 

@@ -43,10 +43,15 @@ def request_of_run(site: Site, rollout: str, run_id: str) -> Request | None:
 
 def frozen_plan(site: Site, rollout: str) -> Plan | None:
     """Load the frozen plan of a rollout; the plan is never re-made from YAML."""
-    row = site.ledger.rollout(rollout)
+    return plan_in(site.ledger, rollout)
+
+
+def plan_in(ledger: Ledger, rollout: str) -> Plan | None:
+    """Load the frozen plan of a rollout where there is a ledger and nothing else; None where it has none."""
+    row = ledger.rollout(rollout)
     if row is None or row.plan_digest is None:
         return None
-    return Plan.frozen(site.ledger.document(row.plan_digest), row.plan_digest)
+    return Plan.frozen(ledger.document(row.plan_digest), row.plan_digest)
 
 
 def first_written(ledger: Ledger, entry: NewEntry) -> LedgerEntry:

@@ -66,7 +66,7 @@ TRANSITIONS: dict[RolloutState, dict[RolloutState, str]] = {
     },
     S.UNDOING: {
         S.UNDONE: "every changed target was undone, or a later rollout changed it",
-        S.HELD: "an undo failed: an incident locks the policy until a person releases it",
+        S.HELD: "an undo failed or must not be: an incident locks the policy until a person releases it",
     },
     S.COMPLETED: {S.UNDOING: "a person or a late regression asks for undo"},
     S.UNDONE: {},

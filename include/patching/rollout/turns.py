@@ -74,7 +74,8 @@ class Turns:
 
     async def _skip(self, planned: PlannedTarget, row: TargetRow, wrong: Sequence[TargetRow]) -> HeldBack:
         first = wrong[0]
-        state = "undone" if first.undo_outcome is not None else first.outcome.value if first.outcome else "open"
+        ended = first.undo_outcome or first.outcome
+        state = ended.value if ended else "open"
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         said = f"it depends on {first.target}, which is {state}{more}: it waits for the next plan"
         body = {"outcome": Outcome.SKIPPED.value, "reason": said, "signature": None, "active": True, "undo": False}

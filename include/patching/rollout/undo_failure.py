@@ -1,4 +1,4 @@
-"""A failed undo (F10): the policy is locked first, then what a person needs to repair it is gathered once."""
+"""An undo that failed, or must not be tried (F10): the policy is locked first, then evidence is gathered once."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan, PlannedTarget
 from patching.probes.checks import run_probes
 from patching.report.sentences import names
-from patching.rollout.incidents import RUNBOOK, Incident, incidents, lock_of
+from patching.rollout.incidents import RUNBOOK, Incident, incidents, lock_of, open_incident
 from patching.rollout.probing import probe
+from patching.rollout.reversibility import RUNBOOK as IRREVERSIBLE
+from patching.rollout.reversibility import told
 from patching.rollout.site import Site
 from patching.rollout.states import AT_WORK, RolloutState
 from patching.target import Snapshot
 from patching.value import JsonValue
 
-NOT_UNDONE = (Outcome.FAILED, Outcome.UNKNOWN)
+NOT_UNDONE = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.STAYS_CHANGED)
 LAST_STEPS = 6
 TAIL = 2000
 MOST = 1000
 
 
 async def tend_failed_undo(site: Site, plan: Plan) -> Incident | None:
-    """Open the incident of a rollout whose undo failed on some target, and gather the evidence; gives the open one.
+    """Open the incident of a rollout whose undo failed, or must not be, on some target, and gather the evidence.
+
+    Gives the open one.
 
     Idempotent: one incident for as long as nobody has released it, one piece of evidence for each failed undo. The
     lock is written before anything is asked of a target. Raises LedgerUnavailable.
@@ -64,20 +68,28 @@ def _lock(ledger: Ledger, plan: Plan, rows: Sequence[TargetRow]) -> Incident:
         return current
     number = len(known) + 1
     name = f"undo-{plan.rollout}" + (f"-{number}" if number > 1 else "")
-    targets = [row.target for row in rows]
-    body = {
-        "id": name,
-        "rollout": plan.rollout,
-        "policy": plan.policy.name,
-        "cause": f"the undo failed on {names(targets)}",
-        "targets": targets,
-        "runbook": RUNBOOK,
-    }
-    entry = NewEntry(chain=CONTROL, kind=EntryKind.INCIDENT_OPENED, key=f"incident:{name}", body=body)
-    # Where another worker was faster, with the targets that it saw, theirs is the one.
-    with contextlib.suppress(LedgerConflict):
-        ledger.append(entry)
+    open_incident(
+        ledger,
+        name,
+        rollout=plan.rollout,
+        policy=plan.policy.name,
+        cause=_cause(rows),
+        targets=[row.target for row in rows],
+        runbook=_runbook(rows),
+    )
     return next(item for item in incidents(ledger, rollout=plan.rollout) if item.id == name)
+
+
+def _cause(rows: Sequence[TargetRow]) -> str:
+    """Say on which targets the undo failed, and which stay changed because it was not even tried."""
+    failed = [row.target for row in rows if row.undo_outcome is not Outcome.STAYS_CHANGED]
+    said = [f"the undo failed on {names(failed)}"] if failed else []
+    stays = told({row.target: row.detail for row in rows if row.undo_outcome is Outcome.STAYS_CHANGED})
+    return "; ".join([*said, *([f"not undone: {stays}"] if stays else [])])
+
+
+def _runbook(rows: Sequence[TargetRow]) -> str:
+    return IRREVERSIBLE if all(row.undo_outcome is Outcome.STAYS_CHANGED for row in rows) else RUNBOOK
 
 
 def _hold_policy(ledger: Ledger, policy: str, found: Incident) -> None:
@@ -115,7 +127,7 @@ async def gather_evidence(site: Site, plan: Plan, row: TargetRow) -> dict[str, J
         "wanted_back": {patch.component: patch.before for patch in changes},
         "steps": last_steps(entries),
         "now": await _now(site, plan, planned) if planned else {"answers": False, "detail": "it is not in the plan"},
-        "runbook": RUNBOOK,
+        "runbook": _runbook([row]),
     }
 
 

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
-from patching.change import JobResult, Outcome, Phase
-from patching.channels.base import Session
+from patching.change import Irreversible, JobResult, Outcome, Phase
+from patching.channels.base import Channel, Session
+from patching.drivers.base import PatchDriver
 from patching.errors import ChannelError
-from patching.ledger.base import Busy
+from patching.ledger.base import Busy, TargetRow
 from patching.plan.capacity import target_claims
+from patching.plan.document import Plan, PlannedTarget
+from patching.plan.reversibility import sentence
 from patching.probes.checks import run_probes
 from patching.rollout.hooking import HookRun
+from patching.rollout.record import Record
 from patching.rollout.target_job import TargetJob
+from patching.target import Snapshot
 
 ATTEMPTS = 2
 
 
 class UndoJob(TargetJob):
-    """Undoes one target: settles what is open, probes, downgrades, and proves it by what the target runs."""
+    """Undoes one target: settles what is open, probes, downgrades, and proves it by what the target runs.
+
+    ``obstacles`` speak against that: where one of their components was changed, nothing is tried. ``stays`` is why the
+    target must stay as it is whatever was changed on it. In both cases only what stands entered is left.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        plan: Plan,
+        planned: PlannedTarget,
+        channel: Channel,
+        driver: PatchDriver,
+        row: TargetRow,
+        *,
+        obstacles: Sequence[Irreversible] = (),
+        stays: str = "",
+    ) -> None:
+        super().__init__(record, plan, planned, channel, driver, row)
+        self.obstacles = obstacles
+        self.stays = stays
 
     async def run(self) -> JobResult | Busy:
         """Do the whole undo; Busy when a lease is not to be had yet. Raises FenceLost, LedgerUnavailable."""
@@ -50,6 +76,9 @@ class UndoJob(TargetJob):
             reason = f"undo could not begin: {error}"
             # Nobody knows what the change left behind there, so its place stays taken.
             outcome = Outcome.UNKNOWN if self.in_mid_change else Outcome.FAILED
+            said = self.stays or "; ".join(map(sentence, self.obstacles))
+            if said and outcome is Outcome.FAILED:
+                return _kept(f"{said}; nothing was tried, and it does not answer: {error}")
             return JobResult(outcome=outcome, reason=reason, signature="undo:offline")
         try:
             return await self._undo(session)
@@ -63,6 +92,9 @@ class UndoJob(TargetJob):
     async def _undo(self, session: Session) -> JobResult:
         await self.settle(session, abandon=True)
         patches = self.planned.patches
+        said = self.stays or (self._against(await self.probe(session)) if self.obstacles else "")
+        if said:
+            return await self._left(session, _kept(f"{said}; nothing was tried"))
         for left in reversed(range(ATTEMPTS)):
             now = await self.probe(session)
             steps = self.driver.undo(self.target, now, patches)
@@ -76,6 +108,12 @@ class UndoJob(TargetJob):
             said = f" ({bad.step.name}: {bad.detail})" if bad is not None else ""
             return await self._left(session, result.model_copy(update={"reason": result.reason + said}))
         return await self._left(session, await self._checked(session, result))
+
+    def _against(self, now: Snapshot) -> str:
+        """Say what cannot be undone of what was changed; a component at its old version, and whole, was not changed."""
+        before = self.planned.before
+        moved = {name for name, old in before.items() if now.version(name) != old} | set(now.half_installed)
+        return "; ".join(sentence(item) for item in self.obstacles if moved.intersection(item.components))
 
     async def _left(self, session: Session, result: JobResult) -> JobResult:
         """Leave the hooks that the change had entered and not left, or could not leave: it may have died between."""
@@ -91,3 +129,7 @@ class UndoJob(TargetJob):
                 reason = f'the old versions are back, but check "{found.check}" does not pass: {found.detail}'
                 return JobResult(outcome=Outcome.FAILED, reason=reason, signature=f"undo:probe:{found.check}")
         return result
+
+
+def _kept(reason: str) -> JobResult:
+    return JobResult(outcome=Outcome.STAYS_CHANGED, reason=reason, signature="undo:irreversible")

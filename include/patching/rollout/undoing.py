@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from patching.change import Outcome
+from patching.change import JobResult, Outcome
 from patching.errors import FenceLost
 from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind
-from patching.plan.document import Plan
+from patching.plan.document import Plan, PlannedTarget
 from patching.rollout.answers import UndoSummary
+from patching.rollout.backwards import Backwards
 from patching.rollout.incidents import Incident
 from patching.rollout.quarantine import keep_failed_apart
 from patching.rollout.record import Record, free_ended, frozen_plan, moved
+from patching.rollout.reversibility import Proof, proof, what_stays
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
-from patching.rollout.undo_failure import tend_failed_undo
+from patching.rollout.undo_failure import NOT_UNDONE, tend_failed_undo
 from patching.rollout.undo_job import UndoJob
 
 BUSY_PAUSE = 0.5
@@ -60,7 +62,8 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> 
     found = [] if never else to_undo(site.ledger.targets(rollout), row.state, wave)
     record = Record(site, rollout)
     try:
-        await _undo_all(record, plan, found)
+        stays = _mates(site, plan) if row.state is RolloutState.UNDOING else {}
+        await _undo_all(record, plan, found, stays)
         await keep_failed_apart(record, plan)
     finally:
         await record.close()
@@ -73,40 +76,61 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> 
     return _summary(site, rollout, wave, [item.target for item in found])
 
 
-async def _undo_all(record: Record, plan: Plan, rows: Sequence[TargetRow]) -> None:
-    driver = plan.policy.spec.driver
-    channel = record.site.channel(driver.connection)
-    driving = record.site.driver(driver.name, dict(driver.options))
-    room = asyncio.Semaphore(record.site.concurrency)
+def _mates(site: Site, plan: Plan) -> dict[str, str]:
+    """Say which targets stay because of another one: what stands against themselves their own job finds out."""
+    found, known = what_stays(site.ledger, plan), proof(site.ledger, plan)
+    own = {item.target.name for item in plan.targets if item.target.name in found and known.obstacles(item)}
+    return {name: said for name, said in found.items() if name not in own}
 
-    async def one(row: TargetRow) -> None:
-        async with room:
-            planned = plan.planned(row.target)
-            if planned is None:
-                return
-            later = await record.call(record.site.ledger.later_rollouts, plan.rollout, row.target)
-            if later:
-                reason = f"not undone: rollout {later[0]} changed it later"
-                await _conclude_refused(record, row, reason)
-                return
-            while True:
-                answer = await UndoJob(record, plan, planned, channel, driving, row).run()
-                if not isinstance(answer, Busy):
-                    break
-                await record.free_left()
-                await asyncio.sleep(BUSY_PAUSE)
-            record.site.log(f"{row.target}: undo: {answer.outcome.value}: {answer.reason}")
 
+async def _undo_all(record: Record, plan: Plan, rows: Sequence[TargetRow], stays: Mapping[str, str]) -> None:
+    work = _UndoRun(record, plan, stays, await record.call(proof, record.site.ledger, plan), Backwards(plan, rows))
     async with asyncio.TaskGroup() as jobs:
         for row in rows:
-            jobs.create_task(_tolerating_takeover(record, row, one))
+            jobs.create_task(work.tolerating_takeover(row))
 
 
-async def _tolerating_takeover(record: Record, row: TargetRow, work) -> None:  # type: ignore[no-untyped-def]
-    try:
-        await work(row)
-    except FenceLost as error:
-        record.site.log(f"{row.target}: another worker has taken over ({error})")
+class _UndoRun:
+    """The undo jobs of one worker, as many at once as the site allows."""
+
+    def __init__(self, record: Record, plan: Plan, stays: Mapping[str, str], known: Proof, order: Backwards) -> None:
+        self.record, self.plan, self.stays, self.known, self.order = record, plan, stays, known, order
+        driver = plan.policy.spec.driver
+        self.channel = record.site.channel(driver.connection)
+        self.driver = record.site.driver(driver.name, dict(driver.options))
+        self.room = asyncio.Semaphore(record.site.concurrency)
+
+    async def tolerating_takeover(self, row: TargetRow) -> None:
+        """Undo one target in its turn; one that another worker has taken over is theirs."""
+        await self.order.turn(row.target)
+        try:
+            await self._one(row)
+        except FenceLost as error:
+            self.record.site.log(f"{row.target}: another worker has taken over ({error})")
+        finally:
+            self.order.passed(row.target)
+
+    async def _one(self, row: TargetRow) -> None:
+        record, planned = self.record, self.plan.planned(row.target)
+        if planned is None:
+            return
+        later = await record.call(record.site.ledger.later_rollouts, self.plan.rollout, row.target)
+        if later:
+            await _conclude_refused(record, row, f"not undone: rollout {later[0]} changed it later")
+            return
+        while isinstance(answer := await self._try(planned, row), Busy):
+            # Neither the room nor the order is kept by who waits: an earlier target may hold what it waits for.
+            self.order.passed(row.target)
+            await record.free_left()
+            await asyncio.sleep(BUSY_PAUSE)
+        record.site.log(f"{row.target}: undo: {answer.outcome.value}: {answer.reason}")
+
+    async def _try(self, planned: PlannedTarget, row: TargetRow) -> JobResult | Busy:
+        against, why = self.known.obstacles(planned), self.stays.get(row.target, "")
+        async with self.room:
+            return await UndoJob(
+                self.record, self.plan, planned, self.channel, self.driver, row, obstacles=against, stays=why
+            ).run()
 
 
 async def _conclude_refused(record: Record, row: TargetRow, reason: str) -> None:
@@ -122,7 +146,7 @@ def _close(site: Site, rollout: str, state: RolloutState, incident: Incident | N
     if to_undo(rows, state, None):
         return
     undone = sum(row.undo_outcome is Outcome.UNDONE for row in rows)
-    bad = [row.target for row in rows if row.undo_outcome in (Outcome.FAILED, Outcome.UNKNOWN)]
+    bad = [row.target for row in rows if row.undo_outcome in NOT_UNDONE]
     if bad:
         lock = f"incident {incident.id} locks the policy" if incident else "a person must look"
         reason = f"{undone} undone; NOT undone: {', '.join(bad)}; {lock}"

@@ -85,6 +85,7 @@ def _advisory(file: Path, number: int, record: Mapping[str, Any]) -> Advisory:
             published=record.get("published"),
             modified=record.get("modified"),
             withdrawn=record.get("withdrawn"),
+            irreversible=_irreversible(record),
             affected=tuple(_affected(record)),
         )
     except (ValidationError, TypeError, AttributeError, KeyError, ValueError) as error:
@@ -111,6 +112,14 @@ def _stated_severity(record: Mapping[str, Any]) -> str | None:
                 word = str(content.get(key) or "").lower().strip("*")
                 said.add(WORDS.get(word, word))
     return next((word for word in SEVERITIES if word in said), None)
+
+
+def _irreversible(record: Mapping[str, Any]) -> str | None:
+    """Give the sentence of ``database_specific.irreversible``; OSV itself has no word for it."""
+    said = (record.get("database_specific") or {}).get("irreversible")
+    if not said:
+        return None
+    return str(said)[:LONGEST_SUMMARY] if said is not True else "its advisory says so"
 
 
 def _affected(record: Mapping[str, Any]) -> Iterator[AffectedRange]:

@@ -46,6 +46,13 @@ class AskedAbort(Asked):
     now: bool = False
 
 
+class AskedUndo(Asked):
+    """An undo may leave out what cannot be undone, and name targets that the person has restored."""
+
+    others: bool = False
+    restored: list[str] = Field(default_factory=list, max_length=1000)
+
+
 class AskedSkip(Asked):
     """A target to leave out."""
 
@@ -155,7 +162,7 @@ ACTS: dict[str, tuple[Any, type[Asked]]] = {
     "resume": (control.resume, Asked),
     "promote": (control.promote, AskedPromotion),
     "abort": (control.abort, AskedAbort),
-    "undo": (control.undo, Asked),
+    "undo": (control.undo, AskedUndo),
     "skip": (control_targets.skip, AskedSkip),
     "retry": (control_targets.retry, AskedRetry),
 }

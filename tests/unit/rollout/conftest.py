@@ -10,9 +10,11 @@ HERE = Path(__file__).parent
 QUICK = {
     "test_drill.py",
     "test_frozen_plan.py",
+    "test_irreversible.py",
     "test_planning.py",
     "test_queries.py",
     "test_retries.py",
+    "test_reversibility.py",
     "test_whole_rollout.py",
 }
 

@@ -43,6 +43,16 @@ def test_known_exploited_list_marks_by_alias(tmp_path: Path) -> None:
     assert read_advisories(tmp_path / "feed.json")[0].exploited
 
 
+def test_feed_may_say_that_a_fix_cannot_be_taken_back(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        record("DSA-1", database_specific={"irreversible": "a fuse is blown"}),
+        record("DSA-2", database_specific={"irreversible": True}),
+        record("DSA-3", database_specific={"irreversible": False}),
+    )
+    assert [item.irreversible for item in found] == ["a fuse is blown", "its advisory says so", None]
+
+
 def test_later_modified_of_two_records_counts(tmp_path: Path) -> None:
     old, new = (
         record(summary="old", modified="2026-01-01T00:00:00Z"),

@@ -25,6 +25,7 @@ const PERSON = "M8 2.5a2.5 2.5 0 1 0 0 5 2.5 2.5 0 0 0 0-5zM3 14c0-3 2.2-4.5 5-4
 
 const TARGET: Record<string, Look> = {
   undo_failed: { word: "undo failed", symbol: ALARM, tone: "bad" },
+  stays_changed: { word: "cannot be undone", symbol: LOCK, tone: "bad" },
   unknown: { word: "unknown", symbol: ASK, tone: "bad" },
   failed: { word: "failed", symbol: CROSS, tone: "bad" },
   offline: { word: "offline", symbol: NONE, tone: "warn" },
