@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import Field
 
 from patching.policy_hooks import ConnectionId, Hook, Notify
-from patching.policy_metrics import SqlCheck
+from patching.policy_metrics import HttpJsonCheck, SqlCheck
 from patching.quantity import Duration, IntOrPercent
 from patching.value import CamelValue
 
@@ -242,8 +242,9 @@ class PrometheusCheck(CamelValue):
         return self.query is not None
 
 
-Metric: TypeAlias = PrometheusCheck | SqlCheck
-METRIC_KINDS = ("prometheus", "sql")
+Metric: TypeAlias = PrometheusCheck | SqlCheck | HttpJsonCheck
+METRIC_KINDS = {"prometheus": "prometheus", "sql": "sql", "httpJson": "http_json"}
+"""Kinds of metric as they are written, and the fields of a check."""
 
 
 class HttpProbe(CamelValue):
@@ -275,6 +276,7 @@ class Check(CamelValue):
     name: DnsLabel
     prometheus: PrometheusCheck | None = None
     sql: SqlCheck | None = None
+    http_json: HttpJsonCheck | None = None
     http: HttpProbe | None = None
     command: CommandProbe | None = None
     unit: UnitProbe | None = None
@@ -286,11 +288,11 @@ class Check(CamelValue):
     @property
     def metric(self) -> Metric | None:
         """What is measured, None for a probe."""
-        return self.prometheus or self.sql
+        return self.prometheus or self.sql or self.http_json
 
     def looking_back(self, seconds: float) -> Check:
         """Give the check with a time before of at least so many seconds; a probe has none."""
-        kind = next((kind for kind in METRIC_KINDS if getattr(self, kind) is not None), None)
+        kind = next((kind for kind in METRIC_KINDS.values() if getattr(self, kind) is not None), None)
         if kind is None or (metric := getattr(self, kind)).before >= seconds:
             return self
         return self.model_copy(update={kind: metric.model_copy(update={"before": seconds})})

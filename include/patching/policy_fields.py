@@ -194,6 +194,7 @@ MEANING: dict[str, dict[str, str]] = {
         "name": "Name of the check, a DNS label.",
         "prometheus": "Compare metrics of a Prometheus server.",
         "sql": "Compare values of a database.",
+        "httpJson": "Compare a number in the JSON answer of a service.",
         "http": "Send a request to each target.",
         "command": "Run a command on each target.",
         "unit": "Look at service units of each target.",
@@ -220,6 +221,15 @@ MEANING: dict[str, dict[str, str]] = {
         "`:start` and `:end`; they are bound, never written into the text.",
         "target": "What the rows call a target; with `{name}`, `{address}` or `{label:KEY}`.",
         "before": "Length of the time before the change, as for `prometheus`.",
+    },
+    "HttpJsonCheck": {
+        "connection": "Airflow connection of type HTTP; `url` is then a path under its host.",
+        "url": "Path under the connection, such as `/status/{name}`, or a whole URL without one.",
+        "pointer": "Place of the number in the answer, a JSON Pointer (RFC 6901) such as `/queue/depth`; it and `url` "
+        "may contain `{name}`, `{address}` and `{label:KEY}`.",
+        "every": "How often it is asked while a wave is applied and soaks; at least 10s.",
+        "timeout": "Time limit of each request.",
+        "before": "How far back answers from earlier waves are looked at.",
     },
     "Compare": {
         "against": "What patched targets are compared with: the first in the list that has the data.",

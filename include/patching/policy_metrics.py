@@ -1,4 +1,4 @@
-"""Metrics of a policy that do not come from Prometheus: values in a database, and values in a service's JSON answer."""
+"""Metrics of a policy that do not come from Prometheus: values in a database, and in the JSON answer of a service."""
 
 from __future__ import annotations
 
@@ -40,3 +40,20 @@ class SqlCheck(CamelValue):
     def series(self) -> dict[str, str]:
         """How a target is found in the rows."""
         return {"target": self.target}
+
+
+class HttpJsonCheck(CamelValue):
+    """A gauge in the JSON answer of a service; it has no past, so it is asked ``every`` so often during the rollout.
+
+    ``url`` is a path under the connection, or a whole URL without one; ``pointer`` (RFC 6901) is the number's place.
+    """
+
+    connection: ConnectionId | None = None
+    url: str
+    pointer: str
+    every: Duration = 30.0
+    timeout: Duration = 5.0
+    before: Duration = 3600.0
+
+    gauge: ClassVar[bool] = True
+    history: ClassVar[bool] = False

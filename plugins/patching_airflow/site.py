@@ -128,6 +128,12 @@ def _database(connections: AirflowConnections, connection_id: str) -> Any:
     return SqlSource(connections.get(connection_id))
 
 
+def _polled(connections: AirflowConnections, check: Any) -> Any:
+    from patching.sources.http_json import HttpJsonSource
+
+    return HttpJsonSource(check, connections)
+
+
 def run_active(task_instance: Any, run: str) -> bool | None:
     """Say whether a DAG run (``dag::run``) is still at work, None when Airflow does not know it."""
     from airflow.sdk.exceptions import AirflowRuntimeError
@@ -157,6 +163,7 @@ def task_site(context: Any) -> Site:
         driver=_driver,
         metrics=partial(_metrics, connections),
         databases=partial(_database, connections),
+        polled=partial(_polled, connections),
         policies_dir=folder,
         owner=f"{socket.gethostname()}:{os.getpid()}:{task_instance.task_id}:{task_instance.map_index}",
         people=people_of(folder),

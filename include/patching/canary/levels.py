@@ -123,14 +123,15 @@ def shift_beside(measured: LevelMeasurements, scale: Scale) -> Shift:
         measured.control_before.of(control.targets).windows(first),
     )
     hosts = 1 / len(canary.targets) + 1 / len(control.targets)
-    together = scale.of(np.concatenate(_alike(*before)))
+    mine, theirs = _seen(*_alike(*before))
+    together = scale.of(np.concatenate((mine, theirs)))
     full = np.atleast_1d(np.all(np.isfinite(together), axis=1))
-    if together.shape[1] < FEWEST_WINDOWS or full.sum() < 2 or not full[: len(before[0])].any():
+    if together.shape[1] < FEWEST_WINDOWS or full.sum() < 2 or not full[: len(mine)].any():
         between, known = _between(after[1][:, 0])
         course = np.nanmean(after[0], axis=0) - np.nanmean(after[1], axis=0)
         return Shift(course, max(between, LEAST_LEVEL**2) * hosts, known, after[0][:, -1], after[1][:, -1])
     within = max(_within(together[full]), LEAST_LEVEL**2)
-    own = np.nanmean(scale.of(before[0]), axis=1), np.nanmean(scale.of(before[1]), axis=1)
+    own = np.nanmean(scale.of(mine), axis=1), np.nanmean(scale.of(theirs), axis=1)
     moved = after[0] - own[0][:, None], after[1] - own[1][:, None]
     course = np.nanmean(moved[0], axis=0) - np.nanmean(moved[1], axis=0)
     variance = within * hosts * (1 + 1 / together.shape[1])
@@ -141,7 +142,7 @@ def shift_since(measured: LevelMeasurements, scale: Scale) -> Shift | None:
     """Give the change of the treated since before; None where the time before is too short to know how they move."""
     first = measured.first_look
     canary = measured.canary.with_data(first)
-    windows = scale.of(measured.before.of(canary.targets).windows(first))
+    (windows,) = _seen(scale.of(measured.before.of(canary.targets).windows(first)))
     if windows.shape[1] < FEWEST_WINDOWS or windows.shape[0] != len(canary.targets):
         return None
     own = np.nanmean(windows, axis=1)
@@ -154,6 +155,12 @@ def shift_since(measured: LevelMeasurements, scale: Scale) -> Shift | None:
 def _alike(one: Floats, two: Floats) -> tuple[Floats, Floats]:
     looks = min(one.shape[1], two.shape[1])
     return one[:, one.shape[1] - looks :], two[:, two.shape[1] - looks :]
+
+
+def _seen(*sides: Floats) -> tuple[Floats, ...]:
+    """Leave out the windows in which nobody at all was seen: they say nothing, and are no window that was short."""
+    seen = np.isfinite(np.concatenate(sides)).any(axis=0)
+    return tuple(side[:, seen] for side in sides)
 
 
 def _within(levels: Floats) -> float:

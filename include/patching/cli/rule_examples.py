@@ -66,6 +66,12 @@ def _sql(query: str) -> str:
     return f"verify:\n  - name: queue\n    sql:\n      connection: shop_db\n      query: {query}"
 
 
+def _json(more: str) -> str:
+    check = f"verify:\n  - name: queue\n    httpJson: {{connection: shop, url: /status, {more}}}"
+    waves = "rollout: {waves: [{canary: {count: 1}, soak: 10m}, {size: 100%, soak: 10m}]}"
+    return f"{waves}\n{check}"
+
+
 def _window(rule: str = "FREQ=WEEKLY;BYDAY=TU", length: str = "4h") -> str:
     return _WINDOW.format(rule=rule, length=length)
 
@@ -336,6 +342,26 @@ patches:
         "A query is no single SELECT with the parameters `:targets`, `:start` and `:end`.",
         _sql("SELECT host AS target, at AS time, depth AS value FROM queue WHERE host IN :hosts"),
         _sql("SELECT host AS target, at AS time, depth AS value FROM queue WHERE host IN :targets AND at > :start"),
+    ),
+    "json-pointer": Example(
+        "The place of a number is no JSON Pointer (RFC 6901).",
+        _json("pointer: '$.hosts.{name}.depth'"),
+        _json("pointer: '/hosts/{name}/depth'"),
+    ),
+    "poll-every": Example(
+        "A service is asked too often, or its answer is waited for too long.",
+        _json("pointer: '/hosts/{name}/depth', every: 2s"),
+        _json("pointer: '/hosts/{name}/depth', every: 30s"),
+    ),
+    "poll-soak": Example(
+        "A wave soaks for fewer values than a check needs that is asked during the rollout.",
+        _json("pointer: '/hosts/{name}/depth', every: 5m"),
+        _json("pointer: '/hosts/{name}/depth', every: 1m"),
+    ),
+    "no-history": Example(
+        "What is asked only during the rollout has no time before its first wave, and none after its end.",
+        _json("pointer: '/hosts/{name}/depth'") + "\n    compare: {against: [before]}",
+        _json("pointer: '/hosts/{name}/depth'") + "\n    compare: {against: [control, before]}",
     ),
     "check-compare": Example(
         "Only metrics are compared.",

@@ -30,6 +30,8 @@ generation_raised      generation, reason, reopen (bool) → generation; reopen:
                        outcome is cleared
 wave_reopened          wave, targets, reason: its verdict holds no more, it is judged anew after these targets
 wave_applied           wave, applied, failed, …
+polled                 wave, check, at, values {target: number}, failed {target: why}: one round of asking a source
+                       that has no past
 measured               wave, check, data (digest)
 verdict                wave, verdict, reason, checks; a person's after the judge's: also by, judged; irreversible
                        {target: reason} where an undo is held because of them
@@ -95,6 +97,7 @@ class EntryKind(StrEnum):
     GENERATION_RAISED = "generation_raised"
     WAVE_REOPENED = "wave_reopened"
     WAVE_APPLIED = "wave_applied"
+    POLLED = "polled"
     MEASURED = "measured"
     GUARD = "guard"
     VERDICT = "verdict"

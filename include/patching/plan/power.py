@@ -66,7 +66,7 @@ def plan_power(
             _dependent(check, wave, service, len(names))
             for service, names in services.items()
             for check in checks
-            if check.metric is not None
+            if check.metric is not None and check.metric.history
         ]
     return tuple(said)
 
@@ -82,6 +82,7 @@ def _of_fleet(total: int, checks: Sequence[Check]) -> list[CheckPower]:
     said += [
         f"{check.name}: {_requests(check)}" for check in checks if check.metric is not None and not check.metric.gauge
     ]
+    said += [f"{check.name}: {_asked(check.http_json.every)}" for check in checks if check.http_json is not None]
     return [CheckPower(check="-", wave=1, comparison="none", statement=text) for text in said]
 
 
@@ -97,7 +98,7 @@ def _probe(check: Check, wave: PlannedWave) -> CheckPower:
 
 
 def _metric(check: Check, wave: PlannedWave, controls: int, share: float) -> CheckPower:
-    chosen = _comparison(check, controls)
+    chosen = _comparison(check, controls, later=wave.index > 1)
     size, span = _targets(len(wave.targets)), f" over {format_duration(wave.soak)}" if wave.soak else ""
     lead = "" if controls else "no control is left: "
     if chosen == "control":
@@ -134,9 +135,10 @@ def _seen(check: Check, wave: PlannedWave, controls: int, share: float) -> str:
     return f"at best {ratio:.1f} × is seen in 4 of 5 rollouts, if hosts vary by {_percent(TYPICAL_SPREAD)}"
 
 
-def _comparison(check: Check, controls: int) -> str:
-    """Name the first comparison of the check that can be made."""
-    possible = {"control": controls > 0, "before": True, "threshold": check.compare.threshold is not None}
+def _comparison(check: Check, controls: int, *, later: bool) -> str:
+    """Name the first comparison of the check that can be made; ``later``: earlier waves were asked already."""
+    history = check.metric is None or check.metric.history or later
+    possible = {"control": controls > 0, "before": history, "threshold": check.compare.threshold is not None}
     return next((name for name in check.compare.against if possible[name]), "none")
 
 
@@ -147,6 +149,10 @@ def _requests(check: Check) -> str:
         f"how many requests come is not known: below {least} {after}, and {least} without an error still allow "
         f"an error share of {_percent(undetected_share(least))}"
     )
+
+
+def _asked(every: float) -> str:
+    return f"it has no past and is asked every {format_duration(every)}, from the first wave on; before that is no data"
 
 
 def _targets(count: int) -> str:

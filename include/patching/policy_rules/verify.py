@@ -1,23 +1,17 @@
-"""Rules about checks: one kind each, queries that name the target, comparisons that can be made."""
+"""Rules about checks: one kind each, probes that can pass, comparisons that can be made."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
-from patching.diagnostics import did_you_mean
-from patching.policy import METRIC_KINDS, Check, PrometheusCheck, Spec
-from patching.policy_metrics import SQL_PARAMETERS, SqlCheck, parameters
+from patching.policy import METRIC_KINDS, Check, Spec
+from patching.policy_rules import metrics
 from patching.policy_rules.finding import Wrong
+from patching.policy_rules.templates import whole_url
 from patching.quantity import fraction
 
 KINDS = (*METRIC_KINDS, "http", "command", "unit")
-PLACEHOLDERS = ("{name}", "{address}")
-_TARGET = re.compile(r"\{(name|address|label:[^{}]+)\}")
-_BRACES = re.compile(r"\{[^{}]*\}")
-_SERIES = re.compile(r"\$series(?!\w)")
 
 _Loc = tuple[str | int, ...]
 
@@ -31,19 +25,19 @@ def breaches(spec: Spec) -> Iterator[Wrong]:
             yield Wrong((*at, "name"), f'two checks are called "{check.name}"', "duplicate-name")
         yield from _kind(at, check)
         yield from _probe(at, check)
-        if check.prometheus is not None:
-            yield from _prometheus((*at, "prometheus"), check.prometheus)
-        if check.sql is not None:
-            yield from _sql((*at, "sql"), check.sql)
+        yield from metrics.breaches(at, check, spec.rollout)
         yield from _compare((*at, "compare"), check)
     measured = any(check.metric is not None for check in spec.verify)
+    if measured and spec.rollout.watch and not any(check.metric and check.metric.history for check in spec.verify):
+        message = "what is asked only during the rollout cannot be watched after it; add a check with a history"
+        yield Wrong(("spec", "rollout", "watch"), message, "no-history")
     if measured and spec.rollout.waves and spec.rollout.waves[0].soak <= 0:
         message = "the canary does not soak, so the metrics would say nothing; write for example soak: 30m"
         yield Wrong(("spec", "rollout", "waves", 0), message, "canary-soak")
 
 
 def _kind(at: _Loc, check: Check) -> Iterator[Wrong]:
-    given = [kind for kind in KINDS if getattr(check, kind) is not None]
+    given = [kind for kind in KINDS if getattr(check, METRIC_KINDS.get(kind, kind)) is not None]
     if len(given) != 1:
         shown = " and ".join(f'"{kind}"' for kind in given) or "none"
         message = f'the check "{check.name}" needs exactly one of {", ".join(KINDS)}; it has {shown}'
@@ -59,80 +53,10 @@ def _probe(at: _Loc, check: Check) -> Iterator[Wrong]:
         message = '"active" is empty, so the check would prove nothing; name a unit'
         yield Wrong((*at, "unit", "active"), message, "empty-list", key=True)
     if check.http is not None:
-        yield from _url((*at, "http", "url"), check.http.url)
+        yield from whole_url((*at, "http", "url"), check.http.url)
         if not check.http.status:
             message = '"status" is empty, so no answer could ever pass; leave the key out for [200]'
             yield Wrong((*at, "http", "status"), message, "empty-list", key=True)
-
-
-def _url(at: _Loc, url: str) -> Iterator[Wrong]:
-    yield from _placeholders(at, url)
-    try:
-        split = urlsplit(_BRACES.sub("x", url))
-    except ValueError as error:
-        yield Wrong(at, f"this is not a URL: {error}", "url")
-        return
-    if split.scheme not in ("http", "https") or not split.netloc:
-        yield Wrong(at, f'"{url}" is no http or https URL; write for example http://{{address}}:8080/health', "url")
-    elif split.password is not None:
-        yield Wrong(at, "the URL contains a password; secrets belong into a connection, never into a file", "secret")
-
-
-def _placeholders(at: _Loc, text: str) -> Iterator[Wrong]:
-    for found in _BRACES.findall(text):
-        if not _TARGET.fullmatch(found):
-            yield Wrong(at, f'unknown placeholder "{found}"{did_you_mean(found, PLACEHOLDERS)}', "unknown-placeholder")
-
-
-def _prometheus(at: _Loc, check: PrometheusCheck) -> Iterator[Wrong]:
-    yield from _measured(at, check)
-    for key in ("errors", "good", "requests", "query"):
-        written = getattr(check, key)
-        if written is not None and not _SERIES.search(written):
-            message = f'"{key}" has no $series, so it would measure the whole fleet; put $series between the braces'
-            yield Wrong((*at, key), message, "no-series")
-    for label, value in check.series.items():
-        yield from _placeholders((*at, "series", label), value)
-    if not any(_TARGET.search(value) for value in check.series.values()):
-        message = 'no label of "series" contains {name}, {address} or {label:…}, so all targets would have one metric'
-        yield Wrong((*at, "series"), message, "same-series", key=True)
-    if check.before <= 0:
-        yield Wrong((*at, "before"), '"before" has no length; write for example 10m', "zero-timeout")
-
-
-def _sql(at: _Loc, check: SqlCheck) -> Iterator[Wrong]:
-    if (problem := _unlike_a_query(check.query)) is not None:
-        yield Wrong((*at, "query"), problem, "sql-query")
-    yield from _placeholders((*at, "target"), check.target)
-    if not _TARGET.search(check.target):
-        message = '"target" contains no {name}, {address} or {label:…}, so all targets would have the same rows'
-        yield Wrong((*at, "target"), message, "same-series")
-    if check.before <= 0:
-        yield Wrong((*at, "before"), '"before" has no length; write for example 10m', "zero-timeout")
-
-
-def _unlike_a_query(query: str) -> str | None:
-    """Say what a query is not; its names are only known to the database, which is asked when planning."""
-    if not query.lstrip().lower().startswith(("select", "with")):
-        return "a query that only reads begins with SELECT or WITH"
-    if ";" in query.rstrip().removesuffix(";"):
-        return "this is more than one statement; write one SELECT"
-    named = parameters(query)
-    for name in named:
-        if name not in SQL_PARAMETERS:
-            hint = did_you_mean(f":{name}", [f":{known}" for known in SQL_PARAMETERS])
-            return f'unknown parameter ":{name}"{hint}; there are :targets, :start and :end'
-    if "targets" not in named:
-        return "the query has no :targets, so it would read the whole fleet; write for example WHERE host IN :targets"
-    return None
-
-
-def _measured(at: _Loc, check: PrometheusCheck) -> Iterator[Wrong]:
-    given = {key for key in ("errors", "good", "requests", "query") if getattr(check, key) is not None}
-    if given not in ({"errors", "requests"}, {"good", "requests"}, {"query"}):
-        shown = ", ".join(sorted(given)) or "none of them"
-        message = f'a metric is "errors" with "requests", "good" with "requests", or "query" alone; there is {shown}'
-        yield Wrong((*at, "connection"), message, "check-metric")
 
 
 def _compare(at: _Loc, check: Check) -> Iterator[Wrong]:
@@ -149,6 +73,9 @@ def _compare(at: _Loc, check: Check) -> Iterator[Wrong]:
         yield Wrong((*at, "against"), message, "check-threshold")
     if check.metric is not None and check.metric.gauge and compare.threshold is not None:
         yield Wrong((*at, "threshold"), '"threshold" is a share of errors; a gauge has none', "check-threshold")
+    if check.http_json is not None and "control" not in compare.against:
+        message = "what is asked only during the rollout has no time before its first wave; list control as well"
+        yield Wrong((*at, "against"), message, "no-history")
     if compare.threshold is not None and "threshold" not in compare.against:
         message = '"threshold" is given, but "against" does not list it, so it would never be used'
         yield Wrong((*at, "threshold"), message, "check-threshold")

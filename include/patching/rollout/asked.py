@@ -29,6 +29,8 @@ def asked_of(plan: Plan, wave: int) -> list[Asked]:
     """Give the metrics of a wave: its own first, then those of each service that depends on it."""
     checks = [check for check in plan.policy.spec.verify if check.metric is not None]
     found = [Asked(check=check) for check in checks]
+    # A service that only depends has no control, and a source without a past no time before.
+    checks = [check for check in checks if check.metric is not None and check.metric.history]
     for service, names in plan.dependents(wave).items():
         found += [Asked(check=dependent_check(check, service), service=service, targets=names) for check in checks]
     return found

@@ -24,6 +24,7 @@ from patching.rollout.gates import closed_by_time, reopenings, verdict_of
 from patching.rollout.guard import early_alarm, next_look
 from patching.rollout.losses import loss_stop, lost_targets
 from patching.rollout.measuring import Measured
+from patching.rollout.polling import next_round, poll
 from patching.rollout.record import first_written, frozen_plan, measured_entry, moved, say_waiting
 from patching.rollout.restraint import lock_irreversible, restrained
 from patching.rollout.site import Site
@@ -69,6 +70,7 @@ async def judge(site: Site, rollout: str, wave: int, run_id: str) -> JudgeAnswer
     undrilled = _undrilled(site, plan, wave, rows)
     if undrilled is not None:
         return undrilled
+    await poll(site, plan, wave)
     until = _soaks_until(plan, wave, rows)
     control = list(started.body.get("control", []))
     if until is not None and site.clock() < until:
@@ -172,6 +174,8 @@ async def _soaking(
     text = f"wave {wave} soaks until {until:%H:%M:%S} UTC"
     say_waiting(site, plan.rollout, text)
     again = next_look(soak, site.clock(), until)
+    asked = next_round(plan, site.clock())
+    again = again if asked is None else min(again, asked)
     return JudgeAnswer(wave=wave, verdict=None, sentence=f"{text} ({left} left)", again_at=again)
 
 

@@ -83,7 +83,8 @@ async def _judge(site: Site, plan: Plan, applied: list[TargetRow]) -> WaveVerdic
     """Judge the metrics against the time before the rollout; there is no control any more."""
     # An hour before says nothing about a whole day after.
     checks = [check.looking_back(plan.policy.spec.rollout.watch) for check in plan.policy.spec.verify]
-    checks = [check for check in checks if check.metric is not None]
+    # What has no past is only asked while the rollout is at work.
+    checks = [check for check in checks if check.metric is not None and check.metric.history]
     found: list[CheckVerdict] = []
     for check in checks:
         try:

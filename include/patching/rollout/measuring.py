@@ -19,7 +19,9 @@ from patching.errors import MetricSourceUnavailable
 from patching.ledger.base import TargetRow
 from patching.placeholders import fill
 from patching.plan.document import Plan
-from patching.policy import Check, PrometheusCheck
+from patching.policy import Check, Metric, PrometheusCheck
+from patching.policy_metrics import HttpJsonCheck
+from patching.rollout.polling import PolledValues
 from patching.rollout.site import Site
 from patching.sources.base import GaugeSource, MetricSource, Sample
 from patching.target import Target
@@ -59,6 +61,11 @@ class Measured(Value):
             "changes": [{"target": name, "at": at} for name, at in self.changes],
             "looks": as_json(self.evidence),
         }
+
+
+def called(target: Target, rules: Metric) -> dict[str, str]:
+    """Say how a target is found in a metric; one that is asked itself needs nothing."""
+    return {} if isinstance(rules, HttpJsonCheck) else matchers(target, rules.series)
 
 
 def matchers(target: Target, series: dict[str, str]) -> dict[str, str]:
@@ -160,15 +167,15 @@ async def measure_spans(
     rules = check.metric
     if rules is None:
         raise ValueError(f'check "{check.name}" has no metrics')
-    found = {item.target.name: matchers(item.target, rules.series) for item in plan.targets}
+    found = {item.target.name: called(item.target, rules) for item in plan.targets}
     measured = [row.target for row in applied] if of is None else of
     sides = [{name: found[name] for name in names} for names in (measured, control)]
     # Where a job began: what it did shows in the metrics before it has ended.
     jobs = tuple((row.target, row.began_at.isoformat()) for row in applied if row.began_at is not None)
     if check.prometheus is None or rules.gauge:
-        source, query = gauge_of(site, check)
+        source, query = gauge_of(site, plan, check)
         return Measured(evidence=await _levels(source, query, sides, spans), changes=jobs)
-    counted = site.metrics(rules.connection)
+    counted = site.metrics(check.prometheus.connection)
     evidence = await _counts(counted, check.prometheus, sides, spans)
     failed, asked, invert = counters(check.prometheus)
     lead = spans.begun - (spans.now - spans.begun)
@@ -176,12 +183,14 @@ async def measure_spans(
     return Measured(evidence=evidence, points=tuple(inverted(one) if invert else one for one in points), changes=jobs)
 
 
-def gauge_of(site: Site, check: Check) -> tuple[GaugeSource, str]:
+def gauge_of(site: Site, plan: Plan, check: Check) -> tuple[GaugeSource, str]:
     """Give where the values of a check's gauge are read, and by which query; raises ConnectionMissing."""
     if check.sql is not None:
         return site.databases(check.sql.connection), check.sql.query
     if check.prometheus is not None and check.prometheus.query is not None:
         return site.metrics(check.prometheus.connection), check.prometheus.query
+    if check.http_json is not None:
+        return PolledValues(site.ledger, plan.rollout, check.name), ""
     raise ValueError(f'check "{check.name}" has no gauge')
 
 

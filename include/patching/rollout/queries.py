@@ -9,7 +9,7 @@ from patching.change import Refusal
 from patching.errors import ConnectionMissing, MetricSourceUnavailable, PlanError
 from patching.plan.document import CheckPower
 from patching.policy import Check, Metric, Policy
-from patching.rollout.measuring import counters, gauge_of, matchers
+from patching.rollout.measuring import called, counters
 from patching.rollout.site import Site
 from patching.target import Target
 
@@ -40,12 +40,18 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
 
 
 async def _tried(site: Site, check: Check, rules: Metric, targets: Sequence[Target], now: datetime) -> list[Refusal]:
-    found = {target.name: matchers(target, rules.series) for target in targets}
-    if check.prometheus is None or rules.gauge:
-        source, query = gauge_of(site, check)
-        return await source.validate_gauge(found, query, now)
+    if check.http_json is not None:
+        return await site.polled(check.http_json).validate(targets)
+    found = {target.name: called(target, rules) for target in targets}
+    if check.sql is not None:
+        return await site.databases(check.sql.connection).validate_gauge(found, check.sql.query, now)
+    if check.prometheus is None:
+        return []
+    source = site.metrics(check.prometheus.connection)
+    if check.prometheus.query is not None:
+        return await source.validate_gauge(found, check.prometheus.query, now)
     failed, asked, _ = counters(check.prometheus)
-    return await site.metrics(rules.connection).validate(found, failed, asked, now)
+    return await source.validate(found, failed, asked, now)
 
 
 def _statement(check: Check, text: str) -> CheckPower:

@@ -11,7 +11,8 @@ from patching.channels.base import Channel
 from patching.drivers.base import PatchDriver
 from patching.errors import ConnectionMissing
 from patching.ledger.base import Ledger
-from patching.sources.base import Clock, ConnectionSource, GaugeSource, MetricSource
+from patching.policy_metrics import HttpJsonCheck
+from patching.sources.base import Clock, ConnectionSource, GaugeSource, MetricSource, PolledSource
 
 
 def _names_are_people(names: Sequence[str]) -> tuple[str, ...]:
@@ -20,6 +21,10 @@ def _names_are_people(names: Sequence[str]) -> tuple[str, ...]:
 
 def _no_database(name: str) -> GaugeSource:
     raise ConnectionMissing(f'connection "{name}" does not exist: no database is read here')
+
+
+def _no_polling(check: HttpJsonCheck) -> PolledSource:
+    raise ConnectionMissing(f'connection "{check.connection}" does not exist: no service is asked here')
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Site:
     policies_dir: Path
     owner: str
     databases: Callable[[str], GaugeSource] = _no_database
+    polled: Callable[[HttpJsonCheck], PolledSource] = _no_polling
     people: Callable[[Sequence[str]], tuple[str, ...]] = _names_are_people
     run_active: Callable[[str], bool | None] = field(default=lambda _run: None)
     crash: Callable[[str], None] = field(default=lambda _point: None)

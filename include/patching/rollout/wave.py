@@ -20,6 +20,7 @@ from patching.rollout.drill import drill
 from patching.rollout.error_budget import eased, watched
 from patching.rollout.gates import leave_for_next_window, verdict_of
 from patching.rollout.late import caught_up
+from patching.rollout.polling import polling
 from patching.rollout.quarantine import left_in_quarantine
 from patching.rollout.record import Record, first_written, free_ended, frozen_plan
 from patching.rollout.retries import TryLater, bounded, not_before
@@ -272,7 +273,7 @@ async def apply_wave(
     try:
         work = ShardRun(record, eased(site, plan, wave), wave, stop)
         async with watched(site, plan, wave):
-            async with guarding(site, plan, wave, work.brake):
+            async with polling(site, plan, wave), guarding(site, plan, wave, work.brake):
                 await work.run(targets)
             if not shard and await drill(record, plan, work.brake, work.channel, work.driver):
                 await work.run(targets)

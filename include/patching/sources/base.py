@@ -98,6 +98,28 @@ class GaugeSource(Protocol):
         ...
 
 
+class Polled(Value):
+    """What one round of asking gave: values by target, and why the others have none."""
+
+    values: dict[str, float]
+    failed: dict[str, str] = Field(default_factory=dict)
+
+
+class PolledSource(Protocol):
+    """A source without a past: it says what is now, so somebody has to ask it often and to write the answers down."""
+
+    async def now(self, targets: Sequence[Target]) -> Polled:
+        """Ask for the value of every target; raises MetricSourceUnavailable where it cannot even be asked."""
+        ...
+
+    async def validate(self, targets: Sequence[Target]) -> list[Refusal]:
+        """Find, when planning, what cannot work (blocking), and targets without a value now (not blocking).
+
+        Raises MetricSourceUnavailable where nobody answers.
+        """
+        ...
+
+
 class MetricSource(GaugeSource, Protocol):
     """A source that keeps counters as well: how much they increased per target."""
 

@@ -134,3 +134,32 @@ def test_looks_without_a_value_do_not_count_towards_the_fewest(values: int, want
     canary = Levels(measured.canary.targets, measured.canary.ends, np.where(kept, measured.canary.values, np.nan))
     verdict = judged(LevelMeasurements(canary, measured.control, measured.before, measured.control_before))
     assert verdict.verdict is wanted, verdict.reason
+
+
+def sparse(seed: int, before: bool) -> LevelMeasurements:
+    """Give a fleet that is asked at every third look: canaries without a past, or a last wave that has only its own."""
+    full = fleet(seed)
+    asked = np.arange(BEFORE) % 3 == 0
+    holes = asked & ~((np.arange(BEFORE) > 30) & (np.arange(BEFORE) < 55)) if before else np.zeros(BEFORE, dtype=bool)
+    canary, control = (
+        Levels(side.targets, side.ends, np.where(asked[:AFTER], side.values, np.nan))
+        for side in (full.canary, full.control)
+    )
+    then, control_then = (
+        Levels(side.targets, side.ends, np.where(holes, side.values, np.nan))
+        for side in (full.before, full.control_before)
+    )
+    if before:
+        nobody = control.of(())
+        return LevelMeasurements(canary, nobody, then, nobody)
+    return LevelMeasurements(canary, control, then, control_then)
+
+
+@pytest.mark.parametrize(("before", "comparison"), [(False, "control"), (True, "before")])
+@pytest.mark.filterwarnings("error")
+def test_false_alarms_are_rare_where_values_are_sparse_and_windows_are_empty(before: bool, comparison: str) -> None:
+    """A source without a past is asked every half minute, and by nobody between two waves."""
+    found = [judged(sparse(seed, before)) for seed in range(100)]
+    alarms = [one.verdict for one in found].count(VerdictName.UNDO)
+    assert {one.comparison for one in found} == {comparison}
+    assert alarms <= 5

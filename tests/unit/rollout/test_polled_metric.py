@@ -1,0 +1,209 @@
+"""A rollout that is judged by a service's own JSON (S5, F9): it has no past, so it is asked while the rollout works."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from patching.errors import ConnectionMissing, PlanError
+from patching.ledger.entry import EntryKind, LedgerEntry
+from patching.rollout.answers import JudgeAnswer, VerdictName
+from patching.rollout.polling import poll
+from patching.sources.http_json import HttpJsonSource
+from servers.status import Status, status_server
+from unit.rollout.fleet import Fleet
+
+HOSTS = 8
+
+
+class Polled:
+    """A fleet beside a service that tells every host's queue of about 50; the canary's is ``factor`` times as long."""
+
+    def __init__(self, folder: Path, status: Status, hosts: int = HOSTS) -> None:
+        self.status = status
+        check = {"name": "queue", "httpJson": {"url": f"{status.url}/status", "pointer": "/queue/{name}"}}
+        waves = [{"canary": {"count": 1}, "soak": "10m"}, {"size": "100%", "soak": "10m"}]
+        self.fleet = Fleet(folder, hosts=hosts, rollout={"waves": waves}, verify=[check])
+        self.harmed: set[str] = set()
+        self.noise = random.Random(5)  # noqa: S311 - a figure
+        self.fleet.site = replace(
+            self.fleet.site, polled=lambda rules: HttpJsonSource(rules, self.fleet.site.connections)
+        )
+        status.answer = self.answer
+
+    def answer(self, _path: str) -> tuple[int, bytes]:
+        queue = {
+            name: 50 * self.noise.lognormvariate(0, 0.05) * (4 if name in self.harmed else 1)
+            for name in self.fleet.names
+        }
+        return 200, json.dumps({"queue": queue}).encode()
+
+    async def applied(self, wave: int = 1) -> tuple[str, ...]:
+        if wave == 1:
+            await self.fleet.begin()
+        await self.fleet.gate(wave)
+        await self.fleet.apply(wave)
+        found = self.fleet.frozen.wave(wave)
+        assert found is not None
+        return found.targets
+
+    async def soaked(self, wave: int = 1) -> JudgeAnswer:
+        """Ask the judge as often as it wants to be asked, until it has decided."""
+        answer = await self.fleet.judge(wave)
+        while answer.again_at is not None:
+            self.fleet.clock.now = max(answer.again_at, self.fleet.clock.now)
+            answer = await self.fleet.judge(wave)
+        return answer
+
+    def rounds(self) -> list[LedgerEntry]:
+        return self.fleet.ledger.entries(self.fleet.rollout, kinds=[EntryKind.POLLED])
+
+
+@pytest.fixture
+def status() -> Iterator[Status]:
+    with status_server() as running:
+        yield running
+
+
+@pytest.fixture
+def polled(tmp_path: Path, status: Status) -> Polled:
+    return Polled(tmp_path, status)
+
+
+async def test_healthy_waves_are_promoted_the_last_one_beside_its_own_time_before(polled: Polled) -> None:
+    """The last wave has no control; what it answered as control of the first is its time before."""
+    await polled.applied()
+    first = await polled.soaked()
+    assert first.verdict is VerdictName.PROMOTE, first.sentence
+    assert "the unchanged targets" in first.sentence
+    await polled.applied(2)
+    last = await polled.soaked(2)
+    assert last.verdict is VerdictName.PROMOTE, last.sentence
+    assert "the time before" in last.sentence
+
+
+async def test_service_is_asked_every_half_minute_and_once_a_round(polled: Polled) -> None:
+    await polled.applied()
+    await polled.soaked()
+    moments = [entry.at for entry in polled.rounds()]
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
+    assert len(moments) >= 20
+    assert max(gaps) <= timedelta(seconds=31)
+    assert polled.status.asked["/status"] == len(moments) + 1  # and once when planning
+
+
+async def test_harmed_canary_is_undone_before_its_soak_is_over(polled: Polled) -> None:
+    (canary,) = await polled.applied()
+    polled.harmed.add(canary)
+    began = polled.fleet.clock.now
+    answer = await polled.soaked()
+    assert answer.verdict is VerdictName.UNDO, answer.sentence
+    assert polled.fleet.clock.now - began < timedelta(seconds=590)
+
+
+async def test_harm_of_the_last_wave_is_seen_against_its_own_time_before(polled: Polled) -> None:
+    await polled.applied()
+    assert (await polled.soaked()).verdict is VerdictName.PROMOTE
+    polled.harmed.update(await polled.applied(2))
+    answer = await polled.soaked(2)
+    assert answer.verdict is VerdictName.UNDO, answer.sentence
+
+
+async def test_service_that_fails_during_the_soak_holds_and_says_why(polled: Polled) -> None:
+    """F9: no data is never a pass."""
+    await polled.applied()
+    polled.status.answer = lambda _path: (503, b"")
+    answer = await polled.soaked()
+    assert answer.verdict is VerdictName.HOLD
+    assert "status 503" in answer.sentence
+
+
+async def test_service_that_goes_away_in_the_middle_of_the_soak_holds(polled: Polled) -> None:
+    await polled.applied()
+    answer = await polled.fleet.judge(1)
+    for _ in range(8):
+        assert answer.again_at is not None
+        polled.fleet.clock.now = answer.again_at
+        answer = await polled.fleet.judge(1)
+    polled.status.answer = lambda _path: (200, b"{}")
+    answer = await polled.soaked()
+    assert answer.verdict is VerdictName.HOLD
+    assert "no data" in answer.sentence
+
+
+async def test_soak_in_which_no_worker_came_to_ask_is_never_a_pass(polled: Polled) -> None:
+    await polled.applied()
+    await polled.fleet.judge(1)
+    polled.fleet.clock.advance(seconds=700)
+    answer = await polled.fleet.judge(1)
+    assert answer.verdict is VerdictName.HOLD, answer.sentence
+
+
+async def test_worker_that_starts_again_goes_on_with_what_the_dead_one_wrote(polled: Polled, tmp_path: Path) -> None:
+    await polled.applied()
+    answer = await polled.fleet.judge(1)
+    for _ in range(10):
+        assert answer.again_at is not None
+        polled.fleet.clock.now = answer.again_at
+        answer = await polled.fleet.judge(1)
+    written = len(polled.rounds())
+    polled.fleet.keep()
+    polled.fleet.ledger.close()
+    reopened = Fleet.reopen(tmp_path)
+    reopened.site = replace(reopened.site, polled=polled.fleet.site.polled)
+    polled.fleet = reopened
+    assert len(polled.rounds()) == written
+    answer = await polled.soaked()
+    assert answer.verdict is VerdictName.PROMOTE, answer.sentence
+
+
+async def test_second_shard_in_the_same_slot_asks_nothing(polled: Polled) -> None:
+    await polled.applied()
+    before = polled.status.asked["/status"]
+    polled.fleet.clock.now = polled.fleet.clock.now.replace(second=40)
+    await poll(polled.fleet.as_worker("worker-1").site, polled.fleet.frozen, 1)
+    await poll(polled.fleet.as_worker("worker-2").site, polled.fleet.frozen, 1)
+    assert polled.status.asked["/status"] == before + 1
+
+
+async def test_renamed_place_is_found_when_planning(polled: Polled) -> None:
+    polled.status.tell({"queues": {}})
+    with pytest.raises(PlanError, match=r'check "queue": .* there is no "queue" at "", but queues'):
+        await polled.fleet.plan()
+
+
+async def test_service_that_is_down_when_planning_is_said_and_stops_no_plan(polled: Polled) -> None:
+    polled.status.answer = lambda _path: (503, b"")
+    await polled.fleet.plan()
+    said = [item.statement for item in polled.fleet.frozen.power]
+    assert any("could not be tried" in text and "status 503" in text for text in said)
+    assert any("it has no past and is asked every 30s" in text for text in said)
+
+
+async def test_connection_that_is_deleted_after_planning_holds(polled: Polled) -> None:
+    def gone(_rules: object) -> HttpJsonSource:
+        raise ConnectionMissing('connection "shop" does not exist')
+
+    await polled.fleet.begin()
+    polled.fleet.site = replace(polled.fleet.site, polled=gone)
+    await polled.fleet.gate(1)
+    await polled.fleet.apply(1)
+    answer = await polled.soaked()
+    assert answer.verdict is VerdictName.HOLD
+    assert "does not exist" in answer.sentence
+
+
+async def test_two_controls_tell_nothing_and_hold(tmp_path: Path, status: Status) -> None:
+    """Without a past, only three controls say how much hosts differ."""
+    polled = Polled(tmp_path, status, hosts=3)
+    await polled.applied()
+    answer = await polled.soaked()
+    assert answer.verdict is VerdictName.HOLD
+    assert "how much hosts differ is not known" in answer.sentence
