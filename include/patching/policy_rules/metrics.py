@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 
 from patching.diagnostics import did_you_mean
+from patching.json_pointer import is_pointer
 from patching.policy import METRIC_KINDS, Check, PrometheusCheck, RolloutRules
 from patching.policy_metrics import FEWEST_VALUES, SQL_PARAMETERS, HttpJsonCheck, SqlCheck, parameters
 from patching.policy_rules.finding import Wrong
 from patching.policy_rules.templates import Loc, tells_targets_apart, unknown_placeholders, whole_url
 from patching.quantity import format_duration
-from patching.sources.json_pointer import is_pointer
 
 SHORTEST_EVERY = 10.0
 """Seconds: a soaking wave sleeps between the rounds, and waking it takes a few."""

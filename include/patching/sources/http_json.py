@@ -14,11 +14,11 @@ import httpx
 
 from patching.change import Refusal
 from patching.errors import MetricSourceUnavailable, PatchingError
+from patching.json_pointer import PointerUnresolved, escape, resolve
 from patching.placeholders import fill
 from patching.policy_metrics import HttpJsonCheck
 from patching.sources.base import ConnectionSource, Polled
 from patching.sources.endpoint import ConnectionUnusable, Endpoint, http_endpoint
-from patching.sources.json_pointer import PointerUnresolved, escape, resolve
 from patching.sources.refusal import silent, unusable
 from patching.target import Target
 from patching.value import JsonValue

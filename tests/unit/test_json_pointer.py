@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patching.sources.json_pointer import PointerUnresolved, escape, is_pointer, resolve
+from patching.json_pointer import PointerUnresolved, escape, is_pointer, resolve
 
 RFC = json.loads(
     r'{"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, "k\"l": 6, " ": 7, "m~n": 8}'
