@@ -4,6 +4,7 @@ Hosts are simulated (channel `simulated`, 0.2 s a step), so that nothing but the
 engine alone does the tasks of a run one after the other in this process, soaks included. Overhead is the DAG run's
 time from its first task to its end, less the engine's own time and the soaks. CPU is that of all of Airflow's
 components and tasks (LocalExecutor), less what the idle Airflow burnt in as many seconds.
+Sizes take turns, and medians of five count (`BENCH_TURNS=1`: one turn).
 Targets: at most 60 s more than the engine and the soaks; not more for 200 hosts than for 6 by over a quarter.
 """
 
@@ -13,11 +14,13 @@ import asyncio
 import json
 import os
 import socket
+import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,6 +44,7 @@ from patching_airflow.processes import family
 
 ROOT = Path(__file__).parents[2]
 SIZES, WAVES, SOAK = (6, 200), 3, 5.0
+TURNS = int(os.environ.get("BENCH_TURNS", "5"))
 MOST_SECONDS, MOST_GROWTH, IDLE_SECONDS, PATIENCE = 60.0, 1.25, 20.0, 900.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -178,33 +182,53 @@ def idle_rate(airflow: LocalAirflow) -> float:
     return (cpu(airflow) - before) / IDLE_SECONDS
 
 
-def measure(folder: Path) -> tuple[dict[int, float], dict[int, tuple[float, float]], float]:
-    """Give the engine's own seconds, Airflow's seconds and CPU seconds for each size, and the idle Airflow's rate."""
-    own, taken = {}, {}
-    for hosts in SIZES:
-        lay_out(folder, f"bench{hosts}", hosts)
-        own[hosts] = asyncio.run(alone(folder, f"bench{hosts}"))
-        lay_out(folder, f"bench{hosts}", hosts)
+@dataclass(frozen=True)
+class Took:
+    """One rollout: the engine's own seconds, those of the run in Airflow, and the CPU seconds meanwhile."""
+
+    own: float
+    through: float
+    cpu: float
+
+    @property
+    def overhead(self) -> float:
+        """Seconds that are neither the engine's nor a soak."""
+        return self.through - self.own - WAVES * SOAK
+
+
+def measure(folder: Path) -> tuple[dict[int, list[Took]], float]:
+    """Give what the rollouts of each size took, and the idle Airflow's CPU seconds a second."""
+    own: dict[str, float] = {}
+    names = {(hosts, turn): f"bench-{hosts}-{turn}" for turn in range(TURNS) for hosts in SIZES}
+    for (hosts, _), name in names.items():
+        lay_out(folder, name, hosts)
+        own[name] = asyncio.run(alone(folder, name))
+        lay_out(folder, name, hosts)
+    taken: dict[int, list[Took]] = {hosts: [] for hosts in SIZES}
     with running(folder) as airflow:
         api = AirflowApi(airflow.url, user="admin", password=airflow.passwords["admin"])
-        for hosts in SIZES:
-            taken[hosts] = through(airflow, api, f"bench{hosts}")
-            print(f"{hosts} hosts: {taken[hosts][0]:.0f} s", file=sys.stderr, flush=True)
+        for (hosts, _), name in names.items():
+            taken[hosts].append(Took(own[name], *through(airflow, api, name)))
+            print(f"{hosts} hosts: overhead {taken[hosts][-1].overhead:.0f} s", file=sys.stderr, flush=True)
         idle = idle_rate(airflow)
-    return own, taken, idle
+    return taken, idle
 
 
 def main() -> int:
     """Print overhead and CPU for each size; exit code 1 when a target is missed."""
     with tempfile.TemporaryDirectory() as place:
-        own, taken, idle = measure(Path(place))
-    overhead = {hosts: taken[hosts][0] - own[hosts] - WAVES * SOAK for hosts in SIZES}
-    burnt = {hosts: taken[hosts][1] - idle * taken[hosts][0] for hosts in SIZES}
-    for hosts in SIZES:
+        taken, idle = measure(Path(place))
+    overhead = {}
+    for hosts, runs in taken.items():
+        own, whole, burnt, overhead[hosts] = (
+            statistics.median(values)
+            for values in zip(*((r.own, r.through, r.cpu - idle * r.through, r.overhead) for r in runs), strict=True)
+        )
         print(
-            f"{hosts:>4} hosts: {taken[hosts][0]:.0f} s through Airflow, {own[hosts]:.1f} s by the engine alone, "
-            f"{WAVES * SOAK:.0f} s of soaks; overhead {overhead[hosts]:.0f} s (at most {MOST_SECONDS:.0f}), "
-            f"{burnt[hosts] / WAVES:.1f} CPU-s a wave"
+            f"{hosts:>4} hosts: {whole:.0f} s through Airflow, {own:.1f} s by the engine alone, "
+            f"{WAVES * SOAK:.0f} s of soaks; overhead {overhead[hosts]:.0f} s (at most {MOST_SECONDS:.0f}; "
+            f"{min(r.overhead for r in runs):.0f} to {max(r.overhead for r in runs):.0f} in {len(runs)} runs), "
+            f"{burnt / WAVES:.1f} CPU-s a wave"
         )
     few, many = SIZES
     print(f"an idle Airflow burns {idle:.2f} of a core, which is not counted")
