@@ -60,6 +60,14 @@ class OutcomeCount(Value):
     targets: int
 
 
+class Standing(Value):
+    """What decides whether a rollout may begin more: the stop switch's reason, its state (None = gone), its outcomes."""
+
+    stopped: str | None
+    state: RolloutState | None
+    outcomes: tuple[OutcomeCount, ...]
+
+
 class Intent(Value):
     """Projection of one act: an intent without an outcome is *unknown*."""
 
@@ -285,6 +293,10 @@ class Ledger(Protocol):
 
     def outcomes(self, rollout: str) -> list[OutcomeCount]:
         """Count a rollout's targets by wave, outcome and signature: as cheap for thousands as for ten."""
+        ...
+
+    def standing(self, rollout: str) -> Standing:
+        """Read together what decides whether a rollout may begin more: it is asked before every change job."""
         ...
 
     def past_jobs(self, policy: str, *, limit: int = 500) -> list[PastJob]:

@@ -28,6 +28,7 @@ from patching.ledger.base import (
     Problem,
     Quarantine,
     RolloutRow,
+    Standing,
     TargetRow,
     Waiter,
 )
@@ -275,6 +276,16 @@ class SqlLedger:
         """Count a rollout's targets by wave, outcome and signature."""
         with self._database.reading() as connection:
             return reading.outcome_counts(connection, rollout)
+
+    def standing(self, rollout: str) -> Standing:
+        """Read together what decides whether a rollout may begin more."""
+        with self._database.reading() as connection:
+            row = reading.rollout_row(connection, rollout)
+            return Standing(
+                stopped=reading.stopped(connection),
+                state=row.state if row else None,
+                outcomes=tuple(reading.outcome_counts(connection, rollout)),
+            )
 
     def past_jobs(self, policy: str, *, limit: int = 500) -> list[PastJob]:
         """List the latest change jobs of a policy that ended well, in all its rollouts."""

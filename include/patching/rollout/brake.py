@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from patching.change import Outcome
-from patching.ledger.base import OutcomeCount
 from patching.ledger.entry import EntryKind
 from patching.plan.capacity import reboot_claims, target_claims
 from patching.plan.document import Plan, PlannedTarget
@@ -60,8 +59,9 @@ class Brake:
         if self.stopped is not None:
             return True
         asked = self.asked_to_stop()
-        recorded, groups = await self.record.call(self._look)
-        asked = asked or recorded
+        standing = await self.record.call(self.ledger.standing, self.plan.rollout)
+        groups = standing.outcomes
+        asked = asked or standing.stopped or _not_running(standing.state)
         if asked is not None:
             self.stopped = Stop(rule=ASKED, sentence=asked)
             return True
@@ -90,22 +90,13 @@ class Brake:
         """Stop the whole wave for what the guard has found."""
         self.stopped = self.stopped or stop
 
-    def _look(self) -> tuple[str | None, list[OutcomeCount]]:
-        """Say what stops everything, and how the targets stand; blocking, because one turn in a thread is enough."""
-        return self._recorded(), self.ledger.outcomes(self.plan.rollout)
-
-    def _recorded(self) -> str | None:
-        reason = self.ledger.stopped()
-        if reason is not None:
-            return reason
-        row = self.ledger.rollout(self.plan.rollout)
-        if row is None or row.state is not RolloutState.RUNNING:
-            return f'the rollout is "{row.state.value if row else "gone"}"'
-        return None
-
     async def _promoted_by_people(self) -> frozenset[int]:
         """Read once: only a held rollout can be promoted, and that ends this run's work."""
         if self._answered is None:
             entries = await self.record.call(self.ledger.entries, self.plan.rollout, kinds=[EntryKind.VERDICT])
             self._answered = answered_for(entries)
         return self._answered
+
+
+def _not_running(state: RolloutState | None) -> str | None:
+    return None if state is RolloutState.RUNNING else f'the rollout is "{state.value if state else "gone"}"'

@@ -141,7 +141,9 @@ class ShardRun:
 
     async def _until_ended(self, planned: PlannedTarget, *, settling: bool, retry: bool) -> None:
         name, busy = planned.target.name, None
-        while not await self.brake.holds(planned, settling=settling):
+        asked = True  # by `_launch`, a moment ago
+        while asked or not await self.brake.holds(planned, settling=settling):
+            asked = False
             row = await self._row(name)
             if row.outcome not in (None, Outcome.UNKNOWN):  # perhaps undoing: a drill that was interrupted
                 break

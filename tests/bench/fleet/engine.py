@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.fleet.composition import REQUEST, inventory, policy, site
-from patching.rollout.approval import approval_request, decide, prepare
-from patching.rollout.discovery import discover
-from patching.rollout.gates import gate
-from patching.rollout.planning import make_plan
 from patching.rollout.wave import apply_wave
 
 
 async def plan(place: dict[str, Any], ledger: str, window: int) -> dict[str, Any]:
     """Everything up to the open gate of the one wave: discover, plan, approve, prepare."""
+    # What applies a wave, in a process of its own, needs none of these.
+    from patching.rollout.approval import approval_request, decide, prepare
+    from patching.rollout.discovery import discover
+    from patching.rollout.gates import gate
+    from patching.rollout.planning import make_plan
+
     inventory(place)
     made = site(place, ledger, concurrency=window)
     found = await discover(made, policy([{"size": "100%"}]), REQUEST)
