@@ -19,6 +19,7 @@ import pytest
 from adapters.openssh import ADDRESS, OpenSsh, keygen, ssh_agent, system_user
 from patching.change import Phase, Reply, Step, StepKind
 from patching.channels.ssh import SshChannel
+from patching.channels.ssh_login import Address, log_in
 from patching.errors import HostKeyChanged, HostKeyUnknown, LoginRefused, TargetOffline
 from patching.sources.base import Connection
 
@@ -81,6 +82,23 @@ async def who(channel: SshChannel, server: OpenSsh) -> str:
 async def test_a_key_file_logs_in(server: OpenSsh, tmp_path: Path, kind: str) -> None:
     allow(server, keygen(tmp_path / "key", kind))
     assert await who(SshChannel(connection(server, key_file=str(tmp_path / "key"))), server) == "root"
+
+
+async def test_a_key_file_that_was_renewed_is_read_anew(server: OpenSsh, tmp_path: Path) -> None:
+    allow(server, keygen(tmp_path / "key", passphrase=PASSPHRASE))
+    made = connection(server, key_file=str(tmp_path / "key"), private_key_passphrase=PASSPHRASE)
+    assert await who(SshChannel(made), server) == "root"
+    (tmp_path / "key").unlink()
+    allow(server, keygen(tmp_path / "key", passphrase=PASSPHRASE))
+    assert await who(SshChannel(made), server) == "root"
+
+
+async def test_the_cipher_is_the_one_that_costs_least(server: OpenSsh, tmp_path: Path) -> None:
+    allow(server, keygen(tmp_path / "key"))
+    address = Address("127.0.0.1", server.port, "root")
+    opened = await log_in(address, connection(server, key_file=str(tmp_path / "key")), deadline=10.0)
+    assert str(opened.get_extra_info("send_cipher")).endswith("-gcm@openssh.com")
+    opened.close()
 
 
 @pytest.mark.parametrize("given", ["key_file", "private_key"])

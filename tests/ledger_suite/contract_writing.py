@@ -278,6 +278,19 @@ class WritingContract:
         found = {(item.wave, item.outcome, item.signature): item.targets for item in ledger.outcomes(R)}
         assert found == {(1, Outcome.FAILED, "apt:100"): 1, (1, None, None): 1, (2, None, None): 1}
 
+    def test_what_stops_launching_is_read_together_and_says_the_same_as_each_alone(self, ledger: SqlLedger) -> None:
+        opened(ledger)
+        row = ledger.rollout(R)
+        assert row is not None
+        before = ledger.standing(R)
+        assert (before.stopped, before.state, list(before.outcomes)) == (None, row.state, ledger.outcomes(R))
+        ledger.append(entry(K.STOP_SWITCH, "stop:1", chain=CONTROL, actor="eva", on=True, reason="incident 7"))
+        ledger.append(entry(K.TARGET_OUTCOME, "out:a", target="a", outcome="failed", reason="x", signature="apt:100"))
+        after = ledger.standing(R)
+        assert (after.stopped, list(after.outcomes)) == (ledger.stopped(), ledger.outcomes(R))
+        assert after.stopped and after.outcomes != before.outcomes
+        assert ledger.standing("nobody").state is None
+
     def test_only_targets_not_begun_are_superseded(self, ledger: SqlLedger) -> None:
         opened(ledger)
         ledger.append(entry(K.TARGET_BEGAN, "began:a", target="a", wave=1))

@@ -148,7 +148,7 @@ def _host_key_error(address: Address, known: KnownHosts, key: asyncssh.SSHKey, v
 
 @lru_cache(maxsize=8)
 def _key(text: bytes, passphrase: str | None) -> asyncssh.SSHKey:
-    """Open a private key once for a fleet: its passphrase is made expensive to try (bcrypt), ten thousand times over."""
+    """Open a private key once for a fleet: a passphrase is expensive to try, by intent (bcrypt)."""
     return asyncssh.import_private_key(text, passphrase)
 
 

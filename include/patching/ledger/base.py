@@ -61,7 +61,7 @@ class OutcomeCount(Value):
 
 
 class Standing(Value):
-    """What decides whether a rollout may begin more: the stop switch's reason, its state (None = gone), its outcomes."""
+    """What decides whether a rollout may begin more: the stop switch's reason, its state (None = gone), outcomes."""
 
     stopped: str | None
     state: RolloutState | None
