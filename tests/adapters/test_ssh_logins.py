@@ -95,7 +95,7 @@ async def test_a_key_file_that_was_renewed_is_read_anew(server: OpenSsh, tmp_pat
 
 async def test_the_cipher_is_the_one_that_costs_least(server: OpenSsh, tmp_path: Path) -> None:
     allow(server, keygen(tmp_path / "key"))
-    address = Address("127.0.0.1", server.port, "root")
+    address = Address(ADDRESS, server.port, "root")
     opened = await log_in(address, connection(server, key_file=str(tmp_path / "key")), deadline=10.0)
     assert str(opened.get_extra_info("send_cipher")).endswith("-gcm@openssh.com")
     opened.close()

@@ -288,7 +288,8 @@ class WritingContract:
         ledger.append(entry(K.TARGET_OUTCOME, "out:a", target="a", outcome="failed", reason="x", signature="apt:100"))
         after = ledger.standing(R)
         assert (after.stopped, list(after.outcomes)) == (ledger.stopped(), ledger.outcomes(R))
-        assert after.stopped and after.outcomes != before.outcomes
+        assert after.stopped
+        assert after.outcomes != before.outcomes
         assert ledger.standing("nobody").state is None
 
     def test_only_targets_not_begun_are_superseded(self, ledger: SqlLedger) -> None:
