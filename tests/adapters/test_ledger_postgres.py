@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -16,13 +25,16 @@ from ledger_suite.contract_verifying import VerifyingContract  # noqa: E402
 from ledger_suite.contract_writing import WritingContract  # noqa: E402
 from ledger_suite.migrations import differences  # noqa: E402
 from ledger_suite.tampering import read_raw, run_raw  # noqa: E402
-from ledger_suite.values import K, SetClock, entry  # noqa: E402
+from ledger_suite.values import K, R, SetClock, entry  # noqa: E402
 from patching.errors import LedgerError, LedgerUnavailable  # noqa: E402
 from patching.ledger import schema  # noqa: E402
+from patching.ledger.entry import NewEntry  # noqa: E402
 from patching.ledger.store import SqlLedger, open_ledger  # noqa: E402
 from servers.postgres import PostgresServer, postgres_server  # noqa: E402
 
 pytestmark = pytest.mark.postgres
+
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +141,114 @@ def test_server_that_goes_in_mid_work_is_unavailable_and_work_goes_on_when_it_is
     assert ledger.append(entry(K.GATE, "g1")) == first
     ledger.append(entry(K.GATE, "g2"))
     assert ledger.verify() == []
+    ledger.close()
+
+
+Write = Callable[[SqlLedger, NewEntry], object]
+ways = pytest.mark.parametrize(
+    "write",
+    [lambda ledger, item: ledger.append(item), lambda ledger, item: ledger.append_all([item])],
+    ids=["directly", "among others"],
+)
+
+
+@contextmanager
+def no_writing_in_the_background(server: PostgresServer) -> Iterator[None]:
+    """Nothing reaches the disk unless somebody waits for it."""
+    (writer,) = server.processes("walwriter")
+    os.kill(writer, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(writer, signal.SIGCONT)
+
+
+@ways
+def test_entry_outlives_a_crash_of_the_server_as_soon_as_its_append_has_returned(
+    server: PostgresServer, migrated: str, write: Write
+) -> None:
+    ledger = open_ledger(server.fresh(migrated))
+    with no_writing_in_the_background(server):
+        write(ledger, entry(K.GATE, "g1"))
+        server.lose_memory()
+    assert [item.key for item in ledger.entries(R)] == ["g1"]
+    assert ledger.verify() == []
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    "tell", [lambda ledger: ledger.append(entry(K.GATE, "g1")), lambda ledger: ledger.heads()], ids=["append", "heads"]
+)
+def test_what_somebody_else_wrote_outlives_a_crash_as_soon_as_it_was_told(
+    server: PostgresServer, migrated: str, tell: Callable[[SqlLedger], object]
+) -> None:
+    """Whoever is told that something is written may rely on it, though whoever wrote it still waits for the disk."""
+    url = server.fresh(migrated)
+    ledger, engine = open_ledger(url), sa.create_engine(url)
+    ledger.append(entry(K.GATE, "g1"))
+    with no_writing_in_the_background(server):
+        with engine.begin() as unsynced:
+            unsynced.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            unsynced.exec_driver_sql("INSERT INTO document VALUES ('d', 'snapshots', '{}', 'now')")
+        tell(ledger)
+        server.lose_memory()
+    engine.dispose()
+    with ledger._database.reading() as connection:
+        assert connection.execute(sa.select(schema.document.c.digest)).scalars().all() == ["d"]
+    ledger.close()
+
+
+@ways
+def test_append_waits_for_replicas_as_the_server_is_set_and_keeps_nobody_waiting_meanwhile(
+    server: PostgresServer, migrated: str, write: Write
+) -> None:
+    url = server.fresh(migrated)
+    ledger, engine = open_ledger(url), sa.create_engine(url)
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = :name"
+    enough = Event()
+
+    def keep_writing() -> None:
+        numbers = itertools.count()
+        while not enough.is_set():
+            write(ledger, entry(K.GATE, f"g{next(numbers)}"))
+
+    server.ask("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
+    server.ask("SELECT pg_reload_conf()")
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            written = pool.submit(keep_writing)
+            while not server.ask(waiting, name=str(engine.url.database)):
+                assert not written.done()
+            with engine.connect() as other:
+                other.execute(sa.select(schema.ledger_meta).with_for_update(nowait=True))
+        finally:
+            enough.set()
+            server.ask("ALTER SYSTEM RESET synchronous_standby_names")
+            server.ask("SELECT pg_reload_conf()")
+        written.result()
+    assert ledger.verify() == []
+    engine.dispose()
+    ledger.close()
+
+
+@pytest.mark.slow
+def test_server_that_crashes_under_writers_loses_nothing_confirmed(server: PostgresServer, migrated: str) -> None:
+    url = server.fresh(migrated)
+    names = ("a", "b", "c")
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, str(TESTS / "unit/ledger/appending_worker.py"), url]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True, "env": environment}
+    workers = [subprocess.Popen([*command, name], **pipes) for name in names]
+    confirmed = [worker.stdout.readline().strip() for worker in workers for _ in range(20) if worker.stdout]
+    server.lose_memory()
+    for worker in workers:
+        confirmed += [key for key in worker.communicate(timeout=30)[0].split("\n")[:-1] if key]
+    ledger = open_ledger(url)
+    written = {item.key for item in ledger.entries(R)}
+    assert [key for key in confirmed if key not in written] == []
+    assert ledger.verify() == []
+    assert len(ledger.leases()) == len(names)
     ledger.close()
 
 

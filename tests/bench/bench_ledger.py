@@ -5,11 +5,11 @@ is one ``INSERT`` of the same row into a copy of the same table and one ``COMMIT
 the same synchronous settings. One process, then eight at once; the sides take turns and the median of five counts
 (``BENCH_TURNS``: fewer). Group commit (50 callers in one process, as in a wave) is printed beside them.
 
-On PostgreSQL eight bare inserts are no equal of eight appends: they wait for nobody and share a sync of the disk, while
-entries have one order, so that each commit waits for the one before. A third side shows what that alone costs: the bare
-insert after taking the lock of one row. On SQLite every writer waits for every other, so its bare inserts have an order
-already, but they wait as SQLite does, by looks up to 0.1 s apart; its third side waits as the ledger does, by looks at
-most 4 ms apart. The target is about the first two sides.
+All eight processes append to one chain, as the workers of one rollout do, each under a lease of its own; bare inserts
+have nothing that they share. A third side is the leanest bare insert that we know: on PostgreSQL one statement that
+commits itself, which saves two of three round trips; on SQLite one that waits for the lock as the ledger does, by looks
+at most 4 ms apart, where SQLite's own are up to 0.1 s apart. The target is about the first two sides.
+Where the disk is fast an append is judged by its computing, where it is slow by its syncs: two runs may differ much.
 Target: at least half as many appends as bare inserts, in each of the four cases.
 """
 
@@ -40,8 +40,9 @@ from patching.ledger.writer import LedgerWriter
 from servers.postgres import postgres_server
 
 TURNS, PROCESSES = min(5, int(os.environ.get("BENCH_TURNS", "5"))), (1, 8)
-APPENDS = {1: 160, 8: 30}
+APPENDS = {1: 160, 8: 60}
 CALLERS = 50
+CHAIN = "rollout"
 LEAST = 0.5
 COLUMNS = [column.name for column in schema.entry.columns]
 
@@ -66,11 +67,11 @@ def _begin(url: str, count: int, barrier: Any, numbers: Any) -> None:
         raise SystemExit(held.sentence)
     fence = Fence(lease=held.id, epoch=held.epoch)
     _STATE.update(ledger=ledger, name=name, fence=fence, barrier=barrier, count=count)
-    _STATE.update(url=url, bare=_bare(url, in_order=False), ordered=_bare(url, in_order=True))
+    _STATE.update(url=url, bare=_bare(url, lean=False), leanest=_bare(url, lean=True))
 
 
-def _bare(url: str, *, in_order: bool) -> Callable[[tuple[Any, ...]], None]:
-    """Open a plain connection and give what inserts one row durably; ``in_order``: one writer after the other."""
+def _bare(url: str, *, lean: bool) -> Callable[[tuple[Any, ...]], None]:
+    """Open a plain connection and give what inserts one row durably, in the plain way or in the leanest."""
     parsed = sa.make_url(url)
     names = ", ".join(f'"{name}"' for name in COLUMNS)
     if parsed.get_backend_name() == "sqlite":
@@ -79,7 +80,7 @@ def _bare(url: str, *, in_order: bool) -> Callable[[tuple[Any, ...]], None]:
         insert = f"INSERT INTO bare ({names}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - our own names
 
         def into_file(row: tuple[Any, ...]) -> None:
-            if in_order:
+            if lean:
                 begin_alone(file)
             else:
                 file.execute("BEGIN IMMEDIATE")
@@ -87,12 +88,11 @@ def _bare(url: str, *, in_order: bool) -> Callable[[tuple[Any, ...]], None]:
             file.execute("COMMIT")
 
         return into_file
-    server = psycopg.connect(sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False))
+    own = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    server = psycopg.connect(own, autocommit=lean)
     order = f"INSERT INTO bare ({names}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608 - our own names
 
     def into_server(row: tuple[Any, ...]) -> None:
-        if in_order:
-            server.execute("SELECT position FROM ledger_meta FOR UPDATE")
         server.execute(order, row)
         server.commit()
 
@@ -102,7 +102,7 @@ def _bare(url: str, *, in_order: bool) -> Callable[[tuple[Any, ...]], None]:
 def _append(turn: str) -> tuple[float, float]:
     """Append in one worker; gives when it began and ended."""
     ledger, count = _STATE["ledger"], _STATE["count"]
-    made = [entry(_STATE["name"], turn, number) for number in range(count)]
+    made = [entry(CHAIN, f"{turn}:{_STATE['name']}", number) for number in range(count)]
     _STATE["barrier"].wait()
     began = time.perf_counter()
     for item in made:
@@ -111,23 +111,25 @@ def _append(turn: str) -> tuple[float, float]:
 
 
 def _insert(turn: str) -> tuple[float, float]:
-    """Insert the rows that the ledger wrote in the turn before, under another chain."""
+    """Insert the rows that this worker wrote in the turn before, under another chain."""
     return _insert_with("bare", turn)
 
 
-def _insert_in_order(turn: str) -> tuple[float, float]:
-    """Insert them again, one writer after the other."""
-    return _insert_with("ordered", turn)
+def _insert_leanest(turn: str) -> tuple[float, float]:
+    """Insert them again, as fast as we can."""
+    return _insert_with("leanest", turn)
 
 
 def _insert_with(way: str, turn: str) -> tuple[float, float]:
-    name, count = _STATE["name"], _STATE["count"]
-    query = sa.select(schema.entry).where(schema.entry.c.chain == name).order_by(schema.entry.c.seq.desc()).limit(count)
+    name, column = _STATE["name"], schema.entry.c
+    mine = (column.chain == CHAIN, column.key.startswith(f"outcome:{turn}:{name}:", autoescape=True))
     with sa.create_engine(_STATE["url"]).connect() as connection:
-        rows = [tuple(row) for row in connection.execute(query)]
+        rows = [tuple(row) for row in connection.execute(sa.select(schema.entry).where(*mine))]
+    if len(rows) != _STATE["count"]:
+        raise SystemExit(f"{name} wrote {len(rows)} entries in turn {turn}")
     place = COLUMNS.index("chain")
     rows = [(*row[:place], f"{way}-{turn}-{name}", *row[place + 1 :]) for row in rows]
-    if way == "ordered":
+    if way == "leanest":
         # Positions are unique: those of the other side are taken.
         position = COLUMNS.index("position")
         rows = [(*row[:position], -row[position], *row[position + 1 :]) for row in rows]
@@ -139,7 +141,7 @@ def _insert_with(way: str, turn: str) -> tuple[float, float]:
 
 
 def rates(url: str, processes: int) -> dict[str, float]:
-    """Give the medians of appends, bare inserts and bare inserts in order a second, all processes together."""
+    """Give the medians of appends, bare inserts and leanest bare inserts a second, all processes together."""
     copy = schema.entry.to_metadata(sa.MetaData(), name="bare")
     for part in [*copy.indexes, *copy.constraints]:
         # PostgreSQL's names of indexes and unique constraints are the database's, not the table's.
@@ -151,7 +153,7 @@ def rates(url: str, processes: int) -> dict[str, float]:
     engine.dispose()
     spawn = multiprocessing.get_context("spawn")
     barrier, numbers, count = spawn.Barrier(processes), spawn.Value("i", processes * 100), APPENDS[processes]
-    sides = {"ours": _append, "bare": _insert, "ordered": _insert_in_order}
+    sides = {"ours": _append, "bare": _insert, "leanest": _insert_leanest}
     found: dict[str, list[float]] = {name: [] for name in sides}
     with spawn.Pool(processes, _begin, (url, count, barrier, numbers)) as pool:
         for turn in range(TURNS):
@@ -198,11 +200,11 @@ def main() -> int:
         for name, url in urls.items():
             for processes in PROCESSES:
                 found = rates(url, processes)
-                ours, bare, ordered = found["ours"], found["bare"], found["ordered"]
+                ours, bare, leanest = found["ours"], found["bare"], found["leanest"]
                 met = met and ours / bare >= LEAST
                 said, rate = f"{name}, {processes} at once", f"{ours:.0f} appends/s, {bare:.0f} bare inserts/s"
                 print(f"{said}: {rate}, ratio {ours / bare:.2f} (at least {LEAST})", flush=True)
-                print(f"  bare inserts that wait as we do: {ordered:.0f}/s, ratio {ours / ordered:.2f}", flush=True)
+                print(f"  leanest bare inserts: {leanest:.0f}/s, ratio {ours / leanest:.2f}", flush=True)
             print(f"{name}, group commit, {CALLERS} callers in one process: {grouped(url):.0f} appends/s")
     return 0 if met else 1
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from ledger_suite.sequences import projected
 from ledger_suite.values import K, R, SetClock, claim, entry, fence, opened
 from patching.change import Outcome, TargetState
 from patching.errors import FenceLost, LedgerConflict, LedgerError, TransitionRefused
@@ -16,6 +17,20 @@ from patching.ledger.store import SqlLedger
 from patching.rollout.states import RolloutState
 
 STEP = {"name": "upgrade", "phase": "apply", "kind": "act", "call": {"script": "true", "sudo": True}}
+
+_INTENT = {"step": {**STEP, "note": "\x00 ü \u2028"}, "generation": 0}
+EVERY_SHAPE = [
+    entry(K.GATE, "g", wave=1, share=0.5, whole=2.0, large=2**53 - 1, none=None, nested={"b": [True, {}], "a": "x"}),
+    entry(
+        K.GATE, 'ü \u2028 \U0001f600 "quoted" \\ \t \x7f', chain="c\n1", actor="eva \x1f <é>", ü=1, **{"€": 2, "😀": 3}
+    ),
+    entry(K.VERDICT, "v", target="a", reason="password=hunter2", long="é" * 70_000),
+    entry(K.INTENT, "i:s1", target="a", step="s1").model_copy(update={"body": _INTENT}),
+    entry(K.INTENT, "i:s2", target="a", step="s2").model_copy(update={"body": _INTENT}),
+    entry(K.STEP_OUTCOME, "o:s1", target="a", step="s1", exit_code=0, stdout="a\x00b\udcff"),
+    entry(K.STEP_OUTCOME, "o:unknown", target="a", step="s9", exit_code=0),
+    entry(K.STEP_OUTCOME, "o:none", exit_code=1),
+]
 
 
 class WritingContract:
@@ -154,6 +169,29 @@ class WritingContract:
         last = ledger.append(entry(K.GATE, "i"))
         assert [item.seq for item in ledger.entries(R)] == [written.seq, written.seq + 1, last.seq]
         assert ledger.verify() == []
+
+    def test_entry_that_is_written_alone_is_written_as_one_among_others(self, fresh, clock: SetClock) -> None:
+        """The direct way and the other one leave the same rows, byte by byte."""
+        alone, among = fresh(), fresh()
+        for ledger in (alone, among):
+            opened(ledger)
+            assert ledger.acquire("me", R, "a", [], ttl=30).epoch == 1
+        lease = alone.leases()[0]
+        for number, item in enumerate(EVERY_SHAPE):
+            clock.move(number * 0.000001)
+            written = alone.append(item, fence(lease))
+            assert among.append_all([item], fence(lease)) == [written]
+            assert alone.find(item.chain, item.key) == written
+        assert projected(alone) == projected(among)
+        assert alone.heads() == among.heads()
+        assert alone.verify() == among.verify() == []
+
+    def test_ordinary_entry_asks_nothing_before_it_is_written(self, ledger: SqlLedger, monkeypatch) -> None:
+        opened(ledger)
+        lease = ledger.acquire("me", R, "a", [], ttl=30)
+        monkeypatch.setattr(ledger, "group", None)
+        for item in EVERY_SHAPE:
+            assert ledger.append(item, fence(lease)).key == item.key
 
     def test_append_after_release_is_fenced(self, ledger: SqlLedger) -> None:
         lease = ledger.acquire("me", R, "a", [], ttl=30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -51,6 +52,16 @@ class PostgresServer:
 
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-m", mode, "-w", "stop")
+
+    def processes(self, kind: str) -> list[int]:
+        """List the server's processes of a kind (``walwriter``, ``client backend``)."""
+        return [pid for (pid,) in self.ask("SELECT pid FROM pg_stat_activity WHERE backend_type = :kind", kind=kind)]
+
+    def lose_memory(self) -> None:
+        """End the server as a crash of its machine would: what it had not handed to the disk is gone; start it anew."""
+        os.kill(self.processes("walwriter")[0], signal.SIGKILL)
+        self.stop()
+        self.start()
 
     def fresh(self, template: str = "template1") -> str:
         """Make a database, empty or as ``template`` is; gives its URL."""

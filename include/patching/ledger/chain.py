@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from patching.errors import LedgerError
 from patching.ledger.entry import GENESIS, EntryKind, LedgerEntry, NewEntry, entry_hash
@@ -16,7 +16,14 @@ from patching.value import JsonValue, canonical
 _CARRIED_OUT = frozenset({EntryKind.INTENT, EntryKind.STEPS_RESOLVED})
 
 
-def cleaned(entry: NewEntry) -> NewEntry:
+class Cleaned(NamedTuple):
+    """An entry as it may be written, and its body in the bytes that are stored."""
+
+    entry: NewEntry
+    body: str
+
+
+def cleaned(entry: NewEntry) -> Cleaned:
     """Redact and cap an entry's body; raises LedgerError for a *step* that would need it, and for values JSON lacks."""
     for name, text in (("chain", entry.chain), ("key", entry.key), ("target", entry.target), ("step", entry.step)):
         _check_name(name, text)
@@ -27,8 +34,8 @@ def cleaned(entry: NewEntry) -> NewEntry:
             f"{', '.join(redaction.paths)}: nothing was written and nothing may run, because a resumed step would run "
             "with a hole in it. Pass secrets by connection and long texts by document."
         )
-    body = json.loads(canonical_text(redaction.value, f'"{entry.key}" of {entry.chain}'))
-    return entry.model_copy(update={"body": body})
+    text = canonical_text(redaction.value, f'"{entry.key}" of {entry.chain}')
+    return Cleaned(entry.model_copy(update={"body": json.loads(text)}), text)
 
 
 def canonical_text(value: JsonValue, what: str) -> str:

@@ -63,6 +63,8 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from enum import StrEnum
+from json.encoder import encode_basestring
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -148,7 +150,38 @@ class LedgerEntry(NewEntry):
     hash: str
 
 
+class Frame(NamedTuple):
+    """The canonical JSON (RFC 8785) of an entry but for its moment and its place, which are known when it is written.
+
+    The names are in the order that RFC 8785 asks for. Whatever writes entries joins these same parts.
+    """
+
+    before_at: str
+    before_seq: str
+    after_seq: str
+
+    def stamped(self, seq: int, at: str) -> str:
+        """Give the whole text; ``at`` is an ISO 8601 moment."""
+        return f"{self.before_at}{at}{self.before_seq}{seq}{self.after_seq}"
+
+
+def framed(entry: NewEntry, body: str) -> Frame:
+    """Make the frame of an entry whose body is written as ``body``, in canonical JSON."""
+    named = (entry.actor, entry.chain, entry.key, entry.kind.value, entry.step, entry.target)
+    actor, chain, key, kind, step, target = ("null" if text is None else encode_basestring(text) for text in named)
+    return Frame(
+        before_at=f'{{"actor":{actor},"at":"',
+        before_seq=f'","body":{body},"chain":{chain},"key":{key},"kind":{kind},"seq":',
+        after_seq=f',"step":{step},"target":{target}}}',
+    )
+
+
+def hashed(previous: str, text: str) -> str:
+    """Hash an entry's whole text over its predecessor's hash: SHA-256."""
+    return hashlib.sha256((previous + text).encode()).hexdigest()
+
+
 def entry_hash(previous: str, seq: int, at: datetime, entry: NewEntry) -> str:
-    """Hash an entry over its predecessor's hash and its own canonical JSON (RFC 8785), SHA-256."""
-    stamped = {"seq": seq, "at": at.isoformat(), **entry.model_dump(mode="json", include=set(NewEntry.model_fields))}
-    return hashlib.sha256(previous.encode() + canonical(stamped)).hexdigest()
+    """Hash an entry over its predecessor's hash and its own canonical JSON."""
+    frame = framed(entry, canonical(entry.body).decode())
+    return hashed(previous, frame.stamped(seq, at.isoformat()))

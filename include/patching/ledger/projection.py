@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from patching.change import Outcome, Phase, TargetState
 from patching.errors import LedgerConflict, LedgerError
 from patching.ledger import schema
-from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry
+from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.ledger.upsert import insert_unless_there
 from patching.rollout.states import FINAL, RolloutState
 from patching.value import canonical
@@ -153,9 +153,16 @@ def _target_began(connection: sa.Connection, entry: LedgerEntry, position: int) 
 
 
 def _intent(connection: sa.Connection, entry: LedgerEntry, position: int) -> None:
+    row = {**intent_row(entry), "at": entry.at.isoformat(), "position": position}
+    if not connection.execute(_INSERT_STEP[connection.dialect.name], row).rowcount:
+        raise LedgerConflict(f"step {entry.step} of {entry.chain} has an intent already: it must not run twice")
+
+
+def intent_row(entry: NewEntry) -> dict[str, Any]:
+    """Give the row of an intent but for its moment and position; raises LedgerError, and what ``apply`` translates."""
     if entry.step is None:
         raise LedgerError(f'intent "{entry.key}" of {entry.chain} names no step id: nothing was written')
-    row = {
+    return {
         "rollout": entry.chain,
         "step_id": entry.step,
         "target": _target(entry),
@@ -163,15 +170,16 @@ def _intent(connection: sa.Connection, entry: LedgerEntry, position: int) -> Non
         "generation": int(entry.body["generation"]),
         "handle": None,
         "open": True,
-        "at": entry.at.isoformat(),
-        "position": position,
     }
-    if not connection.execute(_INSERT_STEP[connection.dialect.name], row).rowcount:
-        raise LedgerConflict(f"step {entry.step} of {entry.chain} has an intent already: it must not run twice")
 
 
 def _step_outcome(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
     connection.execute(_CLOSE_STEP, _this_step(entry))
+
+
+def projected(kind: EntryKind) -> bool:
+    """Whether entries of this kind change anything in the tables of current state."""
+    return kind in _PROJECTIONS
 
 
 def _target_progress(connection: sa.Connection, entry: LedgerEntry, _: int) -> None:
@@ -292,7 +300,7 @@ def _this_step(entry: LedgerEntry) -> dict[str, Any]:
     return {"in_rollout": entry.chain, "of_step": entry.step}
 
 
-def _target(entry: LedgerEntry) -> str:
+def _target(entry: NewEntry) -> str:
     if entry.target is None:
         raise LedgerError(f'"{entry.key}" ({entry.kind.value}) of {entry.chain} names no target: nothing was written')
     return entry.target

@@ -14,7 +14,6 @@ from patching.ledger.base import Fence
 from patching.ledger.chain import cleaned, same, seal
 from patching.ledger.entry import GENESIS, LedgerEntry, NewEntry
 from patching.ledger.upsert import insert_or_renew
-from patching.value import canonical
 
 ENTRY, HEAD, LEASE = schema.entry.c, schema.chain_head.c, schema.lease.c
 
@@ -76,7 +75,7 @@ class Recorder:
         Raises FenceLost, LedgerConflict, LedgerError.
         """
         try:
-            entry = cleaned(entry)
+            entry, body = cleaned(entry)
         except LedgerError:
             self._check(fence, entry)
             raise
@@ -87,7 +86,7 @@ class Recorder:
             self._check(fence, entry)
         if found["seq"] is None:
             head = (found["head_seq"], found["head_hash"]) if found["head_seq"] else (0, GENESIS)
-            return self._write(entry, *self._heads.get(entry.chain, head))
+            return self._write(entry, body, *self._heads.get(entry.chain, head))
         first = entry_from(found)
         if not same(first, entry):
             differs = [name for name in NewEntry.model_fields if getattr(first, name) != getattr(entry, name)]
@@ -126,7 +125,7 @@ class Recorder:
             self.connection.execute(_INSERT, self._last)
             self._last = None
 
-    def _write(self, entry: NewEntry, seq: int, previous: str) -> LedgerEntry:
+    def _write(self, entry: NewEntry, body: str, seq: int, previous: str) -> LedgerEntry:
         sealed = seal(entry, seq=seq + 1, at=self.now, previous=previous)
         position = self._position + 1
         projection.apply(self.connection, sealed, position)
@@ -134,7 +133,7 @@ class Recorder:
         row |= {
             "kind": sealed.kind.value,
             "at": sealed.at.isoformat(),
-            "body": canonical(sealed.body).decode(),
+            "body": body,
             "position": position,
         }
         self._last = row

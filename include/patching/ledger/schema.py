@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISION = "0003"
+REVISION = "0004"
 VERSION_TABLE = "patching_alembic_version"
 
 metadata = sa.MetaData()

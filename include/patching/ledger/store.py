@@ -32,7 +32,9 @@ from patching.ledger.base import (
     TargetRow,
     Waiter,
 )
-from patching.ledger.database import Database, Dialect, PostgresDialect, SqliteDialect, translated
+from patching.ledger.database import Database, translated
+from patching.ledger.dialects import Dialect, PostgresDialect, SqliteDialect
+from patching.ledger.direct import ordinary
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.ledger.migrate import migrate, ready_id
 from patching.ledger.recorder import Recorder, entry_from, find_entry
@@ -123,7 +125,9 @@ class SqlLedger:
 
     def append(self, entry: NewEntry, fence: Fence | None = None) -> LedgerEntry:
         """Write one entry and its projection in one transaction; the same key and body again returns the first."""
-        return self._one(lambda transaction: transaction.append(entry, fence))
+        item = ordinary(entry, fence)
+        written = None if item is None else self._database.write(item)
+        return written or self._one(lambda transaction: transaction.append(entry, fence))
 
     def append_all(self, entries: Sequence[NewEntry], fence: Fence | None = None) -> list[LedgerEntry]:
         """Write several entries in one transaction, all or none."""
@@ -340,8 +344,8 @@ class SqlLedger:
             return verify.verify(connection, chain)
 
     def heads(self) -> list[Head]:
-        """List where every chain ends, to be kept elsewhere."""
-        with self._database.reading() as connection:
+        """List where every chain ends, to be kept elsewhere: a head that a crash took back would accuse somebody."""
+        with self._database.reading(lasting=True) as connection:
             return verify.heads(connection)
 
     def check_heads(self, kept: Sequence[Head]) -> list[Problem]:

@@ -16,7 +16,11 @@ def main(url: str, name: str) -> None:
     number = 0
     while True:
         keys = [f"{name}:{number + offset}" for offset in range(1 + number % 5)]
-        ledger.append_all([entry(K.GATE, key, note="x" * 500) for key in keys], fence(lease))
+        entries = [entry(K.GATE, key, note="x" * 500) for key in keys]
+        if len(entries) == 1:
+            ledger.append(entries[0], fence(lease))
+        else:
+            ledger.append_all(entries, fence(lease))
         number += len(keys)
         sys.stdout.write("\n".join(keys) + "\n")
         sys.stdout.flush()

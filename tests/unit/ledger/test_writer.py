@@ -22,15 +22,23 @@ class Watched:
         self.open = threading.Event()
         self.open.set()
         self.entered = threading.Event()
-        real = ledger.group
+        append, group = ledger.append, ledger.group
 
-        def watched(items):  # type: ignore[no-untyped-def]
+        def watched(count: int) -> None:
             self.entered.set()
             assert self.open.wait(10)
-            self.groups.append(len(items))
-            return real(items)
+            self.groups.append(count)
 
-        monkeypatch.setattr(ledger, "group", watched)
+        def watched_append(*arguments):  # type: ignore[no-untyped-def]
+            watched(1)
+            return append(*arguments)
+
+        def watched_group(items):  # type: ignore[no-untyped-def]
+            watched(len(items))
+            return group(items)
+
+        monkeypatch.setattr(ledger, "append", watched_append)
+        monkeypatch.setattr(ledger, "group", watched_group)
 
 
 @pytest.fixture
