@@ -167,6 +167,12 @@ def next_steps(
         steps.append(
             f"Repair {names(broken)} by hand: the undo failed there, so neither the old nor the new version is proven."
         )
+    stays = [item.target for item in rows if item.undo_outcome is Outcome.STAYS_CHANGED]
+    if stays:
+        steps.append(
+            f"Decide about {names(stays)}: the change stays there, because it cannot be undone: go forward, or restore "
+            "a backup (docs/runbooks/cannot-be-undone.md)."
+        )
     if unknown:
         steps.append(
             f"Look at {names(unknown)}: nobody saw how the change ended there, and its capacity is kept until the next "

@@ -28,21 +28,22 @@ class HookRun:
         self.session = session
         self.hooks = {step_name(hook): hook for hook in job.plan.policy.spec.hooks}
 
-    async def standing(self) -> dict[str, Entered]:
-        """Give what this rollout has entered on this target, or may have, and not left."""
+    async def standing(self, *, since_undo: bool = False) -> dict[str, Entered]:
+        """Give what this rollout has entered on this target, or may have, and not left; all, or since its last undo."""
         if not self.hooks:
             return {}
         job = self.job
         entries = await job.record.call(job.site.ledger.entries, job.plan.rollout, kinds=KINDS, target=job.name)
-        return standing(entries)
+        return standing(_since_undo(entries) if since_undo else entries)
 
     async def enter(self, *, changed: bool = False) -> None:
         """Enter every hook that does not stand yet, in the policy's order; raises JobFailed where one must not fail.
 
         On a target that this rollout has ``changed`` already no backup is made: the one from before must not be lost.
+        After an undo there is a new one to make, also where the hook has nothing to leave and so still stands.
         """
         for name, hook in self.hooks.items():
-            found = (await self.standing()).get(name)
+            found = (await self.standing(since_undo=hook.backup)).get(name)
             if (found is not None and found.sure) or (hook.backup and changed):
                 continue
             wrong = await self._enter(hook, found)
@@ -134,6 +135,16 @@ class HookRun:
 
     async def _find(self, key: str) -> LedgerEntry | None:
         return await self.job.record.call(self.job.site.ledger.find, self.job.plan.rollout, key)
+
+
+def _since_undo(entries: Sequence[LedgerEntry]) -> Sequence[LedgerEntry]:
+    """Give the entries after the last step that undid the target."""
+    undone = (
+        number
+        for number, entry in enumerate(entries, start=1)
+        if entry.kind is EntryKind.INTENT and entry.body["step"]["phase"] == Phase.UNDO
+    )
+    return entries[max(undone, default=0) :]
 
 
 def only_prepared(phases: Sequence[Phase]) -> bool:

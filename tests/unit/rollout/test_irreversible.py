@@ -188,6 +188,8 @@ async def test_passed_drill_is_the_proof_that_lets_the_same_patches_be_undone(tm
     await fleet.gate(1)
     await fleet.apply(1)
     assert fleet.ledger.find(fleet.rollout, "drill:proven") is not None
+    steps = fleet.ledger.intents(rollout=fleet.rollout, target=canaries(fleet)[0], open_only=False)
+    assert [item.step["name"] for item in steps].count("hook-snapshot") == 2, "a backup before each change"
     for name in canaries(fleet):
         fleet.metrics.errors[name] = 0.3
     assert (await fleet.judge(1)).verdict is VerdictName.UNDO
@@ -329,3 +331,24 @@ async def test_backup_is_not_made_again_of_a_target_in_mid_change(tmp_path: Path
     assert fleet.outcomes()[name] == "applied"
     steps = fleet.ledger.intents(rollout=fleet.rollout, target=name, open_only=False)
     assert [item.step["name"] for item in steps].count("hook-snapshot") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("point", "nth"),
+    [("drill-begun", 1), ("started", 7), ("outcome-written", 8), ("started", 9), ("target-outcome-written", 4)],
+)
+async def test_worker_killed_in_a_drill_with_a_backup_ends_it_once(tmp_path: Path, point: str, nth: int) -> None:
+    """Two canaries take a backup and two patches each: the drill's steps are the seventh to the eleventh."""
+    fleet = await all_db(tmp_path, **DRILLED)
+    await fleet.gate(1)
+    assert kill_at(fleet, point, nth, "apply:1") == -9
+    fleet.clock.advance(seconds=60)
+    await fleet.apply(1)
+    assert fleet.ledger.find(fleet.rollout, "drill:proven") is not None
+    assert {fleet.outcomes()[name] for name in canaries(fleet)} == {"applied"}
+    steps = [item.step["name"] for item in fleet.ledger.intents(rollout=fleet.rollout, open_only=False)]
+    assert (steps.count("hook-snapshot"), steps.count("undo-db")) == (3, 1)
+    assert await fleet.wave(1) is VerdictName.PROMOTE
+    assert fleet.twice() == []
+    assert fleet.ledger.verify() == []
