@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -143,6 +144,28 @@ def test_held_wave_of_12_says_what_it_waits_for(site: Site, picture: Any, scheme
     expect(page.locator(".plot .line.control path")).to_have_count(1)
     expect(page.locator(".plot .marks .flag")).to_have_count(4)
     picture(page, "held-wave" if scheme == "light" else "held-wave-dark")
+    assert site.complaints == []
+
+
+def test_gauge_is_drawn_with_its_levels_also_below_zero(site: Site, picture: Any) -> None:
+    story = held(site.ledger, site.clock, 12)
+    now = site.clock().timestamp()
+    before, after = ([now + 60 * look for look in looks] for looks in (range(-20, -10), range(-9, 1)))
+    kept = {
+        "kind": "gauge",
+        "before": {"ends": before, "targets": {"a": {"values": [4.0] * 10}}},
+        "canary": {"ends": after, "targets": {"a": {"values": [80.0] * 10}}},
+        "control_before": {"ends": before, "targets": {"c": {"values": [-20.0] * 10}}},
+        "control": {"ends": after, "targets": {"c": {"values": [-20.0] * 10}}},
+    }
+    data = site.ledger.store_document("measured", {"series": [], "changes": [], "looks": kept})
+    body = {"wave": 2, "check": "errors", "data": data}
+    site.ledger.append(NewEntry(chain=story.rollout, kind=EntryKind.MEASURED, key="gauge", body=body))
+    page = site.rollout(story)
+    expect(page.locator(".plot .label")).to_have_text(["canary 80", "control -20"])
+    expect(page.locator(".plot .axis text")).to_have_text(["-20", "40", "100"])
+    expect(page.locator(".plot")).to_have_attribute("aria-label", re.compile("level of wave 2 .* canary from 4 to 80"))
+    picture(page, "gauge")
     assert site.complaints == []
 
 

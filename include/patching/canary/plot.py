@@ -1,31 +1,27 @@
-"""Plot: the error share of canary and control over time, with the moments of the changes, as one small SVG; pure.
-
-Blue, solid and filled dots against orange, dashed and hollow ones (Okabe and Ito's palette): the two differ without
-colour, in print and for colour-blind readers, and are labelled at the line.
-"""
+"""Plot: canary and control of one metric over time, with the moments of the changes; drawn by ``plot_svg``; pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from html import escape
+from datetime import UTC, datetime
+from typing import Literal
 
 from patching.value import JsonValue, Value
 
-CANARY_COLOUR, CONTROL_COLOUR, MARK_COLOUR = "#0072B2", "#D55E00", "#595959"
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 76.0, 26.0, 34.0
-LEAST_TOP = 0.01
-MOST_MARKS = 40
+PARTS = 24
 
 
 class Point(Value):
-    """Error share of one group in one part of the time; ``share`` None where nothing was asked."""
+    """Error share, or level of a gauge, of one group in one part of the time; ``value`` None where there is none.
+
+    ``errors`` and ``requests`` are what was counted; a gauge counts nothing.
+    """
 
     at: datetime
-    share: float | None
-    errors: float
-    requests: float
+    value: float | None
+    errors: float | None = None
+    requests: float | None = None
 
 
 class Mark(Value):
@@ -36,10 +32,11 @@ class Mark(Value):
 
 
 class Plot(Value):
-    """What is drawn; its plain form (``model_dump``) is also what a page gets."""
+    """What is drawn; its plain form (``model_dump``) is also what a page gets. ``unit`` is that of the values."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     title: str
+    unit: Literal["share", "level"] = "share"
     canary: tuple[Point, ...]
     control: tuple[Point, ...]
     changes: tuple[Mark, ...]
@@ -48,163 +45,77 @@ class Plot(Value):
 def plot_of(title: str, measured: Mapping[str, JsonValue]) -> Plot:
     """Make a plot from a ``measured`` document.
 
-    It has ``series`` [{target, role, points [[at, errors, requests], …]}, …] and ``changes`` [{target, at}, …].
-    Targets of one role are summed part by part; one without data in a part is left out of it.
+    It has ``changes`` [{target, at}, …] and ``series`` [{target, role, points [[at, errors, requests], …]}, …]; a gauge
+    has its ``looks`` instead (``canary.kept``). Targets of one role are summed part by part, or averaged; one without
+    data in a part is left out of it.
     """
-    sums: dict[str, dict[datetime, list[float]]] = {
-        role: defaultdict(lambda: [0.0, 0.0]) for role in ("canary", "control")
-    }
-    for series in measured.get("series", ()):
-        for at, errors, requests in series["points"]:
-            total = sums[str(series["role"])][datetime.fromisoformat(str(at))]
-            if requests is not None:
-                total[0] += errors or 0.0
-                total[1] += requests
     changes = [
         Mark(at=datetime.fromisoformat(str(item["at"])), label=str(item["target"]))
         for item in measured.get("changes", ())
     ]
+    looks = measured.get("looks") or {}
+    gauge = looks.get("kind") == "gauge"
+    canary, control = _levels(looks) if gauge else _shares(measured.get("series", ()))
     return Plot(
         title=title,
-        canary=_points(sums["canary"]),
-        control=_points(sums["control"]),
+        unit="level" if gauge else "share",
+        canary=canary,
+        control=control,
         changes=tuple(sorted(changes, key=lambda mark: mark.at)),
+    )
+
+
+def _shares(series: Sequence[Mapping[str, JsonValue]]) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+    sums: dict[str, dict[datetime, list[float]]] = {
+        role: defaultdict(lambda: [0.0, 0.0]) for role in ("canary", "control")
+    }
+    for one in series:
+        for at, errors, requests in one["points"]:
+            total = sums[str(one["role"])][datetime.fromisoformat(str(at))]
+            if requests is not None:
+                total[0] += errors or 0.0
+                total[1] += requests
+    return _points(sums["canary"]), _points(sums["control"])
+
+
+def _levels(looks: Mapping[str, JsonValue]) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+    """Give the mean level of each role in ``PARTS`` parts of the time: since the change, and as long before."""
+    end = max((float(at) for at in looks["canary"]["ends"]), default=0.0)
+    begun = max((float(at) for at in looks["before"]["ends"]), default=end)
+    seen = {
+        role: [
+            (float(at), float(value))
+            for side in sides
+            for target in looks[side]["targets"].values()
+            for at, value in zip(looks[side]["ends"], target["values"], strict=True)
+            if value is not None and at > 2 * begun - end
+        ]
+        for role, sides in (("canary", ("before", "canary")), ("control", ("control_before", "control")))
+    }
+    moments = sorted({at for values in seen.values() for at, _ in values})
+    if not moments:
+        return (), ()
+    parts = min(PARTS, len(moments))
+    step = (moments[-1] - moments[0]) / parts or 1.0
+    ends = [datetime.fromtimestamp(moments[0] + (part + 1) * step, UTC) for part in range(parts)]
+    return _means(seen["canary"], moments[0], step, ends), _means(seen["control"], moments[0], step, ends)
+
+
+def _means(
+    values: Sequence[tuple[float, float]], start: float, step: float, ends: Sequence[datetime]
+) -> tuple[Point, ...]:
+    if not values:
+        return ()
+    found: list[list[float]] = [[] for _ in ends]
+    for at, value in values:
+        found[min(int((at - start) / step), len(ends) - 1)].append(value)
+    return tuple(
+        Point(at=at, value=sum(part) / len(part) if part else None) for at, part in zip(ends, found, strict=True)
     )
 
 
 def _points(sums: Mapping[datetime, Sequence[float]]) -> tuple[Point, ...]:
     return tuple(
-        Point(at=at, share=min(1.0, errors / requests) if requests > 0 else None, errors=errors, requests=requests)
+        Point(at=at, value=min(1.0, errors / requests) if requests > 0 else None, errors=errors, requests=requests)
         for at, (errors, requests) in sorted(sums.items())
     )
-
-
-def svg(plot: Plot, width: float = 640.0, height: float = 220.0) -> str:
-    """Draw a plot as a self-contained SVG with a title and a description for readers who cannot see it."""
-    frame = _Frame(plot, width, height)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" '
-        'aria-labelledby="plot-title plot-desc" font-family="system-ui, sans-serif" font-size="11">',
-        f'<title id="plot-title">{escape(plot.title)}</title>',
-        f'<desc id="plot-desc">{escape(describe(plot))}</desc>',
-        f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>',
-        f'<text x="{LEFT:g}" y="15" font-weight="600" fill="#111111">{escape(plot.title)}</text>',
-        *_axes(frame),
-        *_marks(frame, plot.changes),
-        *_line(frame, "control", plot.control, CONTROL_COLOUR, dashed=True),
-        *_line(frame, "canary", plot.canary, CANARY_COLOUR, dashed=False),
-        *_labels(frame, plot),
-        "</svg>",
-    ]
-    return "\n".join(parts)
-
-
-def describe(plot: Plot) -> str:
-    """Say in words what the plot shows."""
-    names = f"{len(plot.changes)} change{'s' if len(plot.changes) != 1 else ''}"
-    said = [f"Error share over time, {names} marked."]
-    for name, points in (("Canary", plot.canary), ("Control", plot.control)):
-        known = [point for point in points if point.share is not None]
-        if not known:
-            said.append(f"{name}: no data.")
-            continue
-        highest = max(known, key=lambda point: point.share or 0.0)
-        said.append(
-            f"{name}: {_percent(known[0].share)} at first, {_percent(known[-1].share)} at last, "
-            f"highest {_percent(highest.share)} at {highest.at:%H:%M:%S}."
-        )
-    return " ".join(said)
-
-
-class _Frame:
-    """Maps moments and shares to the drawing's coordinates."""
-
-    def __init__(self, plot: Plot, width: float, height: float) -> None:
-        points = [*plot.canary, *plot.control]
-        moments = [point.at.timestamp() for point in points] + [mark.at.timestamp() for mark in plot.changes]
-        self.start, self.end = (min(moments), max(moments)) if moments else (0.0, 1.0)
-        self.end = max(self.end, self.start + 1.0)
-        self.moments = [point.at for point in points]
-        self.top = max([LEAST_TOP] + [point.share for point in points if point.share is not None])
-        self.width, self.height = width, height
-
-    def x(self, at: datetime) -> float:
-        return LEFT + (at.timestamp() - self.start) / (self.end - self.start) * (self.width - LEFT - RIGHT)
-
-    def y(self, share: float) -> float:
-        return self.height - BOTTOM - share / self.top * (self.height - TOP - BOTTOM)
-
-
-def _axes(frame: _Frame) -> list[str]:
-    right, base = frame.width - RIGHT, frame.height - BOTTOM
-    parts = []
-    for share in (0.0, frame.top / 2, frame.top):
-        y = frame.y(share)
-        parts.append(f'<line x1="{LEFT:g}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>')
-        parts.append(
-            f'<text x="{LEFT - 6:g}" y="{y + 4:.1f}" text-anchor="end" fill="#333333">{_percent(share)}</text>'
-        )
-    if frame.moments:
-        for at, anchor in ((min(frame.moments), "start"), (max(frame.moments), "end")):
-            x = frame.x(at)
-            text = f'<text x="{x:.1f}" y="{base + 16:.1f}" text-anchor="{anchor}" fill="#333333">{at:%H:%M:%S}</text>'
-            parts.append(text)
-    return parts
-
-
-def _marks(frame: _Frame, marks: Sequence[Mark]) -> list[str]:
-    parts = []
-    for mark in marks[:MOST_MARKS]:
-        x, base = frame.x(mark.at), frame.height - BOTTOM
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP:g}" y2="{base:.1f}" stroke="{MARK_COLOUR}" '
-            f'stroke-dasharray="2 3"><title>{escape(mark.label)} changed {mark.at:%H:%M:%S}</title></line>'
-        )
-    if marks:
-        hidden = f", first {MOST_MARKS} drawn" if len(marks) > MOST_MARKS else ""
-        text = f"{len(marks)} changed{hidden}"
-        parts.append(
-            f'<text x="{frame.x(marks[0].at):.1f}" y="{frame.height - 4:.1f}" text-anchor="middle" '
-            f'fill="{MARK_COLOUR}">▲ {text}</text>'
-        )
-    return parts
-
-
-def _line(frame: _Frame, name: str, points: Sequence[Point], colour: str, *, dashed: bool) -> list[str]:
-    """Draw a group: one path, broken where there are no data, and a dot a point."""
-    path, dots, pen = [], [], "M"
-    for point in points:
-        if point.share is None:
-            pen = "M"
-            continue
-        x, y = frame.x(point.at), frame.y(point.share)
-        path.append(f"{pen}{x:.1f} {y:.1f}")
-        tip = f"{name} {point.at:%H:%M:%S}: {_percent(point.share)}, {point.errors:.0f} of {point.requests:.0f}"
-        fill = "#ffffff" if dashed else colour
-        dot = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{fill}" stroke="{colour}">'
-        dots.append(f"{dot}<title>{tip}</title></circle>")
-        pen = "L"
-    if not path:
-        return []
-    dash = ' stroke-dasharray="6 3"' if dashed else ""
-    return [f'<path d="{" ".join(path)}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>', *dots]
-
-
-def _labels(frame: _Frame, plot: Plot) -> list[str]:
-    """Name each line at its end, far enough apart to be read."""
-    found = []
-    for name, points, colour in (("canary", plot.canary, CANARY_COLOUR), ("control", plot.control, CONTROL_COLOUR)):
-        known = [point for point in points if point.share is not None]
-        if known:
-            found.append((frame.y(known[-1].share or 0.0), name, colour))
-        elif points:
-            found.append((frame.y(0.0), f"{name}: no data", colour))
-    found.sort()
-    if len(found) == 2 and found[1][0] - found[0][0] < 13:
-        found[0] = (found[1][0] - 13, *found[0][1:])
-    x = frame.width - RIGHT + 8
-    return [f'<text x="{x:.1f}" y="{y + 4:.1f}" fill="{colour}">{name}</text>' for y, name, colour in found]
-
-
-def _percent(share: float | None) -> str:
-    return "?" if share is None else f"{100 * share:.2g} %" if share < 0.995 else "100 %"

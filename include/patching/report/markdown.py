@@ -84,8 +84,8 @@ def _checks(waves: Sequence[Document]) -> list[str]:
 
 def _check_row(wave: JsonValue, check: Document) -> str:
     numbers = check.get("numbers") or {}
-    changed = _share(numbers.get("treated_share"), numbers.get("treated_requests"))
-    reference = _share(numbers.get("reference_share"), numbers.get("reference_requests"))
+    changed = _share(numbers, "treated")
+    reference = _share(numbers, "reference")
     p_value = numbers.get("p_value")
     return _row(
         wave,
@@ -100,8 +100,12 @@ def _check_row(wave: JsonValue, check: Document) -> str:
     )
 
 
-def _share(share: float | None, requests: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.3g} % of {requests or 0:.0f}"
+def _share(numbers: Document, side: str) -> str:
+    """Say the error share of a side, or the level of a gauge."""
+    level, share = numbers.get(f"{side}_level"), numbers.get(f"{side}_share")
+    if level is not None:
+        return f"{level:.4g}"
+    return "-" if share is None else f"{100 * share:.3g} % of {numbers.get(f'{side}_requests') or 0:.0f}"
 
 
 def _ratio(numbers: Document) -> str:

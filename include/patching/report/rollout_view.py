@@ -264,9 +264,10 @@ def _plots(entries: Sequence[LedgerEntry], measured: Mapping[str, JsonValue]) ->
         if document is None:
             continue
         wave, check = int(entry.body["wave"]), str(entry.body["check"])
-        beside = any(item["role"] == "control" for item in document["series"])
-        plot = plot_of(f"{check}: error share of wave {wave}{' against control' if beside else ''}", document)
-        few = plot.model_copy(update={"changes": _few(plot.changes)})
+        plot = plot_of(check, document)
+        what = "error share" if plot.unit == "share" else "level"
+        title = f"{check}: {what} of wave {wave}{' against control' if plot.control else ''}"
+        few = plot.model_copy(update={"title": title, "changes": _few(plot.changes)})
         plain = few.model_dump(mode="json")
         found[wave, check] = {"wave": wave, "check": check, "changed": len(plot.changes), **plain}
     return [found[key] for key in sorted(found)]

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from patching.canary.plot import Plot, describe, plot_of, svg
+from patching.canary.plot import Plot, plot_of
+from patching.canary.plot_svg import describe, svg
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -30,8 +31,8 @@ def measured(**more: Any) -> dict[str, Any]:
 
 def test_targets_of_a_role_are_summed_and_gaps_stay_gaps() -> None:
     plot = plot_of("errors", measured())
-    assert [point.share for point in plot.canary] == [0.0, None, 0.2, 0.3]
-    assert [point.share for point in plot.control] == [0.01] * 4
+    assert [point.value for point in plot.canary] == [0.0, None, 0.2, 0.3]
+    assert [point.value for point in plot.control] == [0.01] * 4
 
 
 def test_svg_has_two_lines_one_broken_a_mark_and_words() -> None:
@@ -74,3 +75,42 @@ def test_nothing_measured_is_said_and_still_drawn() -> None:
 def test_plain_form_is_the_same_plot() -> None:
     plot = plot_of("errors", measured())
     assert Plot.model_validate(plot.model_dump(mode="json")) == plot
+
+
+def gauge() -> dict[str, Any]:
+    """What is kept of a gauge: ten looks of a minute before, ten after; one host's control was not seen at first."""
+    before, after = ([T0.timestamp() + 60.0 * look for look in looks] for looks in (range(-9, 1), range(1, 11)))
+    quiet = [-2.0] * 10
+    return {
+        "series": [],
+        "changes": [{"target": "a", "at": stamp(0)}],
+        "looks": {
+            "kind": "gauge",
+            "before": {"ends": before, "targets": {"a": {"values": [4.0] * 10}}},
+            "canary": {"ends": after, "targets": {"a": {"values": [8.0] * 9 + [None]}}},
+            "control_before": {"ends": before, "targets": {"c": {"values": [None] * 10}, "d": {"values": quiet}}},
+            "control": {"ends": after, "targets": {"c": {"values": [6.0] * 10}, "d": {"values": quiet}}},
+        },
+    }
+
+
+def test_gauge_is_drawn_from_its_looks_before_and_since_the_change() -> None:
+    plot = plot_of("queue", gauge())
+    assert plot.unit == "level"
+    assert [point.value for point in plot.canary if point.value is not None] == [4.0] * 10 + [8.0] * 9
+    assert [point.value for point in plot.control] == [-2.0] * 10 + [2.0] * 10
+    assert "Level over time, 1 change marked. Canary: 4 at first, 8 at last" in describe(plot)
+
+
+def test_gauge_below_zero_stays_within_the_frame() -> None:
+    root = ET.fromstring(svg(plot_of("queue", gauge())))  # noqa: S314
+    heights = [float(dot.attrib["cy"]) for dot in root.findall(f"{SVG}circle")]
+    assert min(heights) >= 26
+    assert max(heights) <= 186
+    assert {"-2", "3", "8"} <= {text.text for text in root.findall(f"{SVG}text")}
+
+
+def test_gauge_that_nobody_measured_is_said() -> None:
+    looks = {side: {"ends": [], "targets": {}} for side in ("canary", "control", "before", "control_before")}
+    plot = plot_of("queue", {"looks": {"kind": "gauge", **looks}})
+    assert (plot.canary, plot.control) == ((), ())

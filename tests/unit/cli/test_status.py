@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -213,6 +214,23 @@ def test_report_is_markdown_or_json(api: Api, story: Story, capsys: pytest.Captu
     assert capsys.readouterr().out == made.markdown + "\n"
     assert cli.run(["report", row.id, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == made.document
+
+
+def test_report_comes_with_a_picture_of_each_metric_and_wave(
+    api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = told(undone)
+    (plot,) = document["plots"]
+    document["plots"] = [plot, {**plot, "wave": 2, "check": "errors of ../db", "unit": "level"}]
+    api.answers["/patching/api/rollouts/r/report"] = [{"schema_version": 1, "report": {}, "markdown": "# r"}]
+    api.answers["/patching/api/rollouts/r"] = [document]
+    assert cli.run(["report", "r", "--pictures", str(tmp_path / "new")]) == 0
+    written = sorted((tmp_path / "new").iterdir())
+    assert [file.name for file in written] == ["wave-1-errors.svg", "wave-2-errors-of-..-db.svg"]
+    for file in written:
+        root = ElementTree.fromstring(file.read_text(encoding="utf-8"))  # noqa: S314
+        assert len(root.findall("{http://www.w3.org/2000/svg}path")) == 2
+    assert capsys.readouterr().out == "# r\n"
 
 
 def test_large_fleet_shows_who_does_something_or_went_wrong() -> None:

@@ -70,7 +70,7 @@ def test_verdict_comes_with_its_numbers_and_the_plot_of_its_wave(tmp_path: Path)
     assert check["numbers"]["treated_share"] == pytest.approx(0.039)
     (plot,) = view["plots"]
     assert (plot["wave"], plot["check"], plot["changed"]) == (1, "errors", 3)
-    assert plot["canary"][-1]["share"] > 3 * plot["control"][-1]["share"]
+    assert plot["canary"][-1]["value"] > 3 * plot["control"][-1]["value"]
     assert [mark["label"] for mark in plot["changes"]] == ["web-01", "web-02", "web-03"]
 
 

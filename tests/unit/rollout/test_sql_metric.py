@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from patching.canary.plot import plot_of
 from patching.errors import PlanError
 from patching.ledger.entry import EntryKind
 from patching.rollout.answers import VerdictName
@@ -78,9 +79,13 @@ async def test_healthy_canary_is_promoted_and_what_was_read_is_kept(shop: Shop) 
     verdict, why = await shop.verdict()
     assert verdict is VerdictName.PROMOTE, why
     (kept,) = shop.fleet.ledger.entries(shop.fleet.rollout, kinds=[EntryKind.MEASURED])
-    looks = shop.fleet.ledger.document(kept.body["data"])["looks"]
+    document = shop.fleet.ledger.document(kept.body["data"])
+    looks, plot = document["looks"], plot_of("queue", document)
     assert list(looks["canary"]["targets"]) == [canary]
     assert len(looks["control"]["targets"]) == HOSTS - 1
+    assert (plot.unit, [mark.label for mark in plot.changes]) == ("level", [canary])
+    assert all(40 < point.value < 60 for point in (*plot.canary, *plot.control) if point.value is not None)
+    assert plot.canary[0].at < plot.changes[0].at < plot.canary[-1].at
 
 
 async def test_harmed_canary_is_undone(shop: Shop) -> None:

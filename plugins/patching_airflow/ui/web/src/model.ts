@@ -102,13 +102,14 @@ export interface Target {
 
 export interface Point {
   at: string;
-  share: number | null;
+  value: number | null;
 }
 
 export interface Plot {
   wave: number;
   check: string;
   title: string;
+  unit: "share" | "level";
   canary: Point[];
   control: Point[];
   changes: { at: string; label: string }[];

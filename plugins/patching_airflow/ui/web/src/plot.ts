@@ -1,7 +1,7 @@
 // Canary against control as a small drawing: solid with dots against dashed, labelled at the line, changes marked.
 import { svg } from "./dom";
 import type { Plot, Point } from "./model";
-import { clock, percent } from "./words";
+import { clock, level, percent } from "./words";
 
 const WIDTH = 660;
 const HEIGHT = 200;
@@ -14,13 +14,14 @@ const APART = 15;
 interface Known {
   x: number;
   y: number;
-  share: number;
+  value: number;
   at: string;
 }
 
 class Scale {
   private readonly first: number;
   private readonly last: number;
+  readonly bottom: number;
   readonly top: number;
 
   constructor(plot: Plot) {
@@ -28,15 +29,19 @@ class Scale {
     const moments = [...points, ...plot.changes].map((item) => Date.parse(item.at));
     this.first = Math.min(...moments);
     this.last = Math.max(...moments, this.first + 1000);
-    this.top = niceTop(1.08 * Math.max(0.01, ...points.map((point) => point.share ?? 0)));
+    const values = points.map((point) => point.value ?? 0);
+    const share = plot.unit === "share";
+    this.bottom = Math.min(0, ...values);
+    const highest = Math.max(share ? 0.01 : 0, ...values);
+    this.top = highest > 0 ? niceTop(1.08 * highest, share ? 1 : Infinity) : this.bottom < 0 ? 0 : 1;
   }
 
   x(at: string): number {
     return LEFT + ((Date.parse(at) - this.first) / (this.last - this.first)) * (WIDTH - LEFT - RIGHT);
   }
 
-  y(share: number): number {
-    return HEIGHT - BOTTOM - (share / this.top) * (HEIGHT - TOP - BOTTOM);
+  y(value: number): number {
+    return HEIGHT - BOTTOM - ((value - this.bottom) / (this.top - this.bottom)) * (HEIGHT - TOP - BOTTOM);
   }
 
   moments(number: number): string[] {
@@ -45,30 +50,34 @@ class Scale {
   }
 }
 
-function niceTop(highest: number): number {
+function said(plot: Plot, value: number): string {
+  return plot.unit === "share" ? percent(value) : level(value);
+}
+
+function niceTop(highest: number, most: number): number {
   const size = 10 ** Math.floor(Math.log10(highest));
   const step = [1, 2, 4, 6, 10].find((factor) => factor * size >= highest) ?? 10;
-  return Math.min(1, step * size);
+  return Math.min(most, step * size);
 }
 
 /** Split into stretches of known points: a gap in the data stays a gap in the line. */
 function stretches(points: Point[], scale: Scale): Known[][] {
   const found: Known[][] = [[]];
-  for (const { at, share } of points) {
-    if (share === null) found.push([]);
-    else found[found.length - 1]?.push({ x: scale.x(at), y: scale.y(share), share, at });
+  for (const { at, value } of points) {
+    if (value === null) found.push([]);
+    else found[found.length - 1]?.push({ x: scale.x(at), y: scale.y(value), value, at });
   }
   return found.filter((stretch) => stretch.length > 0);
 }
 
-function line(name: string, points: Point[], scale: Scale): SVGElement {
+function line(name: "canary" | "control", plot: Plot, scale: Scale): SVGElement {
   const group = svg("g", { class: `line ${name}` });
-  for (const stretch of stretches(points, scale)) {
+  for (const stretch of stretches(plot[name], scale)) {
     const d = stretch.map((point, index) => `${index ? "L" : "M"}${point.x.toFixed(1)} ${point.y.toFixed(1)}`).join("");
     group.append(svg("path", { d }));
     for (const point of stretch) {
-      const said = `${name} ${clock(point.at)}: ${percent(point.share)}`;
-      group.append(svg("circle", { cx: point.x, cy: point.y, r: 2.4 }, svg("title", {}, said)));
+      const tip = `${name} ${clock(point.at)}: ${said(plot, point.value)}`;
+      group.append(svg("circle", { cx: point.x, cy: point.y, r: 2.4 }, svg("title", {}, tip)));
     }
   }
   return group;
@@ -78,7 +87,7 @@ function labels(plot: Plot, scale: Scale): SVGElement[] {
   const ends = (["canary", "control"] as const).map((name) => {
     const known = stretches(plot[name], scale).flat();
     const last = known[known.length - 1];
-    return { name, y: last?.y ?? scale.y(0), text: last ? `${name} ${percent(last.share)}` : `${name}: no data` };
+    return { name, y: last?.y ?? scale.y(scale.bottom), text: last ? `${name} ${said(plot, last.value)}` : `${name}: no data` };
   });
   ends.sort((a, b) => a.y - b.y);
   const [upper, lower] = ends;
@@ -90,20 +99,21 @@ function labels(plot: Plot, scale: Scale): SVGElement[] {
   return ends.map((end) => svg("text", { class: `label ${end.name}`, x: WIDTH - RIGHT + 8, y: end.y + 4 }, end.text));
 }
 
-function axes(scale: Scale): SVGElement[] {
+function axes(plot: Plot, scale: Scale): SVGElement[] {
   const lines = [0, 0.5, 1].map((part) => {
-    const y = scale.y(part * scale.top);
+    const value = scale.bottom + part * (scale.top - scale.bottom);
+    const y = scale.y(value);
     return svg(
       "g",
       { class: "axis" },
       svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y }),
-      svg("text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, percent(part * scale.top).replace(/\.0+ /, " ")),
+      svg("text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, said(plot, value).replace(/\.0+ /, " ")),
     );
   });
   const anchors = ["start", "middle", "end"];
   const times = scale.moments(3).map((at, index) => {
-    const said = clock(at).slice(0, 5);
-    return svg("text", { class: "tick", x: scale.x(at), y: HEIGHT - 6, "text-anchor": anchors[index] ?? "middle" }, said);
+    const tick = clock(at).slice(0, 5);
+    return svg("text", { class: "tick", x: scale.x(at), y: HEIGHT - 6, "text-anchor": anchors[index] ?? "middle" }, tick);
   });
   return [...lines, ...times];
 }
@@ -128,18 +138,19 @@ function marks(plot: Plot, scale: Scale): SVGElement {
       svg("path", { class: "flag", d: `M${x - 3.5} ${TOP - 8}h7l-3.5 6z` }),
     );
   }
-  const said = plot.changed === 1 ? `${first.label} is changed` : `${plot.changed} targets are changed`;
-  group.append(svg("text", { x: Math.max(LEFT, from - 3), y: TOP - 12 }, said));
+  const changed = plot.changed === 1 ? `${first.label} is changed` : `${plot.changed} targets are changed`;
+  group.append(svg("text", { x: Math.max(LEFT, from - 3), y: TOP - 12 }, changed));
   return group;
 }
 
 function description(plot: Plot): string {
-  const said = (["canary", "control"] as const).map((name) => {
-    const known = plot[name].filter((point) => point.share !== null);
+  const sides = (["canary", "control"] as const).map((name) => {
+    const known = plot[name].map((point) => point.value).filter((value) => value !== null);
     const [first, last] = [known[0], known[known.length - 1]];
-    return first && last ? `${name} from ${percent(first.share)} to ${percent(last.share)}` : `${name} has no data`;
+    if (first === undefined || last === undefined) return `${name} has no data`;
+    return `${name} from ${said(plot, first)} to ${said(plot, last)}`;
   });
-  return `${said.join("; ")}; ${plot.changed} changes marked.`;
+  return `${sides.join("; ")}; ${plot.changed} changes marked.`;
 }
 
 export function draw(plot: Plot): SVGElement {
@@ -150,10 +161,10 @@ export function draw(plot: Plot): SVGElement {
   return svg(
     "svg",
     { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${plot.title}: ${description(plot)}` },
-    ...axes(scale),
+    ...axes(plot, scale),
     marks(plot, scale),
-    line("canary", plot.canary, scale),
-    line("control", plot.control, scale),
+    line("canary", plot, scale),
+    line("control", plot, scale),
     ...labels(plot, scale),
   );
 }

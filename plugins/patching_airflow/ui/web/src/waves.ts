@@ -2,7 +2,7 @@
 import { h } from "./dom";
 import type { CheckVerdict, Numbers, RolloutView, Target, Wave } from "./model";
 import { draw } from "./plot";
-import { TARGET_STATES, clock, count, lasting, percent, plural, symbol, targetLook, verdictLook, waveLook } from "./words";
+import { TARGET_STATES, clock, count, lasting, level, percent, plural, symbol, targetLook, verdictLook, waveLook } from "./words";
 
 const ALONG = ["good", "back", "bad", "warn", "busy", "quiet"];
 
@@ -82,11 +82,13 @@ function chance(p: number): string {
 
 /** What the numbers say, in one line: how many times as many, and how sure that is. */
 function concluded(found: Numbers): string {
+  const gauge = typeof found.treated_level === "number";
   const times = (value: number): string => `${value.toFixed(2)} times`;
+  const what = gauge ? "the level" : "as many errors";
   const said: string[] = [];
   const known = typeof found.ratio === "number";
-  if (known) said.push(`${times(found.ratio as number)} as many errors${found.ratio_low === null ? "" : `, at least ${times(found.ratio_low)}`}`);
-  else if (found.ratio_low !== null) said.push(`at least ${times(found.ratio_low)} as many errors`);
+  if (known) said.push(`${times(found.ratio as number)} ${what}${found.ratio_low === null ? "" : `, at least ${times(found.ratio_low)}`}`);
+  else if (found.ratio_low !== null) said.push(`at least ${times(found.ratio_low)} ${what}`);
   if (typeof found.evidence === "number" && typeof found.evidence_needed === "number") {
     said.push(`evidence of a change ${found.evidence.toPrecision(2)}, an alarm needs ${found.evidence_needed.toPrecision(2)}`);
   } else if (found.p_value !== null) {
@@ -103,18 +105,17 @@ function numbers(check: CheckVerdict): HTMLElement | null {
   const found = check.numbers;
   if (!found) return null;
   const against = check.comparison ?? "reference";
-  const level = typeof found.treated_level === "number" ? found.treated_level : null;
-  const shown = (value: number | null | undefined): string => (typeof value === "number" ? value.toPrecision(4) : "–");
-  const head = level === null ? ["", "error share", "errors", "requests"] : ["", "level"];
+  const gauge = typeof found.treated_level === "number";
+  const head = gauge ? ["", "level"] : ["", "error share", "errors", "requests"];
   const rows =
-    level === null
-      ? [
+    gauge
+      ? [side("patched", [level(found.treated_level)]), side(against, [level(found.reference_level)])]
+      : [
           side("patched", [percent(found.treated_share), count(found.treated_errors), count(found.treated_requests)]),
           found.reference_requests === null
             ? null
             : side(against, [percent(found.reference_share), count(found.reference_errors), count(found.reference_requests)]),
-        ]
-      : [side("patched", [shown(level)]), side(against, [shown(found.reference_level)])];
+        ];
   return h(
     "div",
     { class: "numbers" },

@@ -119,6 +119,10 @@ export function percent(share: number | null): string {
   return `${value === 0 ? "0" : value < 0.1 ? value.toPrecision(1) : value < 10 ? value.toFixed(2) : value.toFixed(1)} %`;
 }
 
+export function level(value: number | null | undefined): string {
+  return typeof value === "number" ? String(Number(value.toPrecision(4))) : "–";
+}
+
 export function count(value: number | null): string {
   return value === null ? "–" : Math.round(value).toLocaleString("en-GB").replaceAll(",", " ");
 }
