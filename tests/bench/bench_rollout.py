@@ -8,9 +8,10 @@ reading, starting, waiting and reading again goes over one connection a host, in
 `update s` is the rolling update itself, `process s` the whole process with its imports (in Airflow these are the
 worker's, once for many targets). CPU is the controller's and its children's; the hosts' is apart. Hosts and controller
 share the machine's cores, so a busy machine makes everything but the bound longer.
-Targets: the update at most 1.10 × the bare loop and 1.25 × the bound at 500 hosts; against Ansible in batches
-(`serial`) at 100, whole processes, 3 × faster with a fifth of its CPU. `BENCH_TURNS=1` measures everything once,
-and no Ansible with 500 hosts.
+Targets, at 500 hosts: the update at most 1.10 × the bare loop and 1.25 × the bound; against Ansible in batches (`serial`),
+whole processes, 3 × faster with a fifth of its CPU. With 100 hosts a batch is half the fleet and a straggler is most of
+the bound, so nobody can be 3 × faster: printed beside what the bound itself would be. Ansible runs three times with 100
+hosts and once with 500. `BENCH_TURNS=1` measures everything once, and no Ansible with 500 hosts.
 """
 
 from __future__ import annotations
@@ -88,17 +89,27 @@ def line(hosts: int, name: str, found: Median) -> str:
     return f"{hosts:>5}  {name:<20} {update:>9} {found.wall_s:>10.1f} {found.cpu_s:>7.1f} {each:>14.0f} {found.runs:>5}"
 
 
+def against_ansible(hosts: int, least: float, found: dict[str, Median]) -> tuple[str, float, float]:
+    """Give how often the engine is faster than Ansible in batches, with how little CPU, and both in words."""
+    ours, serial = found["engine"], found["Ansible, serial 50"]
+    faster, less = serial.wall_s / ours.wall_s, serial.cpu_s / ours.cpu_s
+    said = f"{hosts} hosts against Ansible serial: {faster:.2f} times faster (the bound: {serial.wall_s / least:.2f}), "
+    return f"{said}{less:.2f} times less CPU", faster, less
+
+
 def checks(results: dict[int, tuple[float, dict[str, Median]]]) -> list[tuple[str, float, float, bool]]:
     """Give each target: what, the ratio, the limit, and whether that is the most."""
     least, most = results[500]
     ours, bare_update = most["engine"].update_s or 0.0, most["bare asyncssh loop"].update_s or 1.0
-    small, serial = results[100][1]["engine"], results[100][1]["Ansible, serial 50"]
-    return [
+    found = [
         ("500 hosts, update ÷ bare loop", ours / bare_update, MOST_OF_BARE, True),
         ("500 hosts, update ÷ bound", ours / least, MOST_OF_BOUND, True),
-        ("100 hosts, times faster than Ansible serial", serial.wall_s / small.wall_s, LEAST_FASTER, False),
-        ("100 hosts, times less CPU than Ansible serial", serial.cpu_s / small.cpu_s, LEAST_CPU, False),
     ]
+    if "Ansible, serial 50" in most:
+        _, faster, less = against_ansible(500, least, most)
+        found.append(("500 hosts, times faster than Ansible serial", faster, LEAST_FASTER, False))
+        found.append(("500 hosts, times less CPU than Ansible serial", less, LEAST_CPU, False))
+    return found
 
 
 def main() -> int:
@@ -110,6 +121,9 @@ def main() -> int:
         print(f"{hosts:>5}  {'bound':<20} {least:>9.1f}", flush=True)
         for name, median in found.items():
             print(line(hosts, name, median), flush=True)
+    for hosts, (least, found) in results.items():
+        if "Ansible, serial 50" in found:
+            print(against_ansible(hosts, least, found)[0])
     met = True
     for said, ratio, limit, is_most in checks(results):
         good = ratio <= limit if is_most else ratio >= limit
