@@ -8,10 +8,10 @@ reading, starting, waiting and reading again goes over one connection a host, in
 `update s` is the rolling update itself, `process s` the whole process with its imports (in Airflow these are the
 worker's, once for many targets). CPU is the controller's and its children's; the hosts' is apart. Hosts and controller
 share the machine's cores, so a busy machine makes everything but the bound longer.
-Targets, at 500 hosts: the update at most 1.10 × the bare loop and 1.25 × the bound; against Ansible in batches (`serial`),
-whole processes, 3 × faster with a fifth of its CPU. With 100 hosts a batch is half the fleet and a straggler is most of
-the bound, so nobody can be 3 × faster: printed beside what the bound itself would be. Ansible runs three times with 100
-hosts and once with 500. `BENCH_TURNS=1` measures everything once, and no Ansible with 500 hosts.
+Targets, at 500 hosts: the update at most 1.10 × the bare loop and 1.25 × the bound; against Ansible in batches
+(`serial`), whole processes, 3 × faster with a fifth of its CPU. With 100 hosts a batch is half the fleet and a
+straggler is most of the bound, so nobody can be 3 × faster: printed beside what the bound itself would be. Ansible runs
+three times with 100 hosts and once with 500. `BENCH_TURNS=1` measures everything once, and no Ansible with 500 hosts.
 """
 
 from __future__ import annotations
