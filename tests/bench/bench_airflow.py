@@ -55,7 +55,7 @@ metadata: {{name: NAME}}
 spec:
   mode: apply
   driver: {{name: simulated, connection: fleet}}
-  targets: {{inventory: NAME.json, maxTargets: 500}}
+  targets: {{inventory: NAME.json, maxTargets: 5000}}
   patches: {{securityOrigins: ["Lab-Security:*"]}}
   approval: {{required: 0}}
   rollout:
