@@ -1,4 +1,4 @@
-"""Delivery by Airflow's own hooks to real receivers on loopback that count what they get."""
+"""Delivery by Airflow notifiers to real receivers on loopback that count what they get."""
 
 from __future__ import annotations
 
@@ -114,6 +114,56 @@ def test_refusal_is_a_failed_delivery_with_its_kind(
     with pytest.raises(DeliveryFailed, match="over connection hook"):
         deliver(NOTICE)
     assert len(receiver.got) == 1
+
+
+NAMED = "airflow.providers.http.notifications.http.HttpNotifier"
+
+
+def test_notifier_that_the_connection_names_is_made_with_its_arguments_which_see_the_notice(
+    monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    connection(monkeypatch, "pager", conn_type="http", host="127.0.0.1", port=receiver.port)
+    arguments = {
+        "http_conn_id": "pager",
+        "endpoint": "v2/enqueue",
+        "json": {"summary": "{{ text }}", "dedup_key": "{{ notice }}", "group": "{{ change_id }}"},
+        "headers": {"Content-Type": "application/json"},
+    }
+    connection(monkeypatch, "hook", conn_type="generic", extra={"notifier": NAMED, "arguments": arguments})
+    hostile = NOTICE.model_copy(update={"sentence": "web: {{ 6 * 7 }}"})
+    deliver(hostile)
+    ((path, _, body),) = receiver.got
+    assert path == "/v2/enqueue"
+    assert body == {"summary": hostile.text, "dedup_key": "web-1:held:7", "group": "web-1"}
+    assert "{{ 6 * 7 }}" in body["summary"]
+
+
+def test_failure_that_a_called_notifier_would_swallow_is_a_failed_delivery(
+    monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    receiver.status = 500
+    connection(monkeypatch, "pager", conn_type="http", host="127.0.0.1", port=receiver.port)
+    extra = {"notifier": NAMED, "arguments": {"http_conn_id": "pager", "json": {"text": "{{ text }}"}}}
+    connection(monkeypatch, "hook", conn_type="generic", extra=extra)
+    with pytest.raises(DeliveryFailed, match="over connection hook"):
+        deliver(NOTICE)
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"notifier": "nowhere.Notifier"}, "nowhere"),
+        ({"notifier": "pathlib.Path"}, "it is no notifier"),
+        ({"notifier": NAMED, "arguments": {"channel": "#sre"}}, "channel"),
+    ],
+)
+def test_notifier_that_cannot_be_made_is_a_failed_delivery_that_says_what_to_write(
+    monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], said: str
+) -> None:
+    connection(monkeypatch, "hook", conn_type="generic", extra=extra)
+    with pytest.raises(DeliveryFailed, match=said) as caught:
+        deliver(NOTICE)
+    assert 'needs "notifier", the path of an installed class' in str(caught.value)
 
 
 def test_connection_that_does_not_exist_is_a_failed_delivery() -> None:
