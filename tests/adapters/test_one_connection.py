@@ -13,6 +13,7 @@ import pytest
 
 from adapters.openssh import OpenSsh
 from chaos.fleets import fleet_of
+from chaos.ledgers import LedgerFile
 from chaos.schedule import Schedule
 from chaos.servers import Machines, machines
 from chaos.world import DAG, World
@@ -58,8 +59,8 @@ async def test_each_target_is_logged_in_to_once_in_a_wave_and_the_next_one_while
     tmp_path: Path, servers: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chaos.world.WAVES", [{"size": "100%", "soak": "0s"}])
-    world = World(tmp_path, CALM, fleet_of(CALM, tmp_path, servers))
-    world.build(None)
+    world = World(tmp_path, CALM, fleet_of(CALM, tmp_path, servers), LedgerFile(tmp_path, None))
+    world.build()
     ledger = world.ledger()
     site = replace(world.site("worker", ledger), concurrency=1, lease_ttl=60.0)
     rollout = await approved(site, world)

@@ -11,14 +11,16 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chaos.engine import die_with_parent
 from chaos.fleets import fleet_of, shared_servers
+from chaos.ledgers import LedgerDatabase, LedgerFile, LedgerServer, ledger_server
+from chaos.parent import die_with_parent
 from chaos.run import Run, as_line
-from chaos.schedule import schedule
+from chaos.schedule import Schedule, schedule
 from chaos.through_airflow import run_seeds
 from chaos.world import World, carry_out
 from patching.ledger.store import open_ledger
@@ -34,8 +36,8 @@ def warm_up(folder: Path, template: Path) -> None:
     """Do one run without faults in this process, so that everything is loaded and compiled before it forks."""
     folder.mkdir()
     plan = replace(schedule(1), lives=(), bad=())
-    world = World(folder, plan, fleet_of(plan, folder, None))
-    world.build(template)
+    world = World(folder, plan, fleet_of(plan, folder, None), LedgerFile(folder, template))
+    world.build()
     ledger = world.ledger()
     asyncio.run(carry_out(world, world.site("warm-up", ledger), "run-0"))
     ledger.close()
@@ -43,25 +45,42 @@ def warm_up(folder: Path, template: Path) -> None:
     gc.freeze()
 
 
-def one(seed: int, channel: str, folder: Path, template: Path, servers: Any) -> str:
+def one(plan: Schedule, here: Path, template: Path, servers: Any, database: tuple[LedgerServer, str] | None) -> str:
     """Run one seed in a folder of its own; the folder of a failed one is kept."""
-    plan = schedule(seed, channel)
-    here = folder / f"{channel}-{seed}"
     here.mkdir()
-    fleet = fleet_of(plan, here, servers)
-    world = World(here, plan, fleet)
-    world.build(template)
+    place = LedgerDatabase(here, *database) if plan.postgres and database else LedgerFile(here, template)
+    world = World(here, plan, fleet_of(plan, here, servers), place)
+    world.build()
     result = Run(world).whole()
+    place.over(keep=bool(result.found.all))
     if not result.found.all:
         shutil.rmtree(here)
     return as_line(result)
 
 
-def work(seeds: list[int], channel: str, folder: Path, template: Path, to: Path) -> None:
+def lots(seeds: list[int], channel: str, jobs: int) -> list[list[Schedule]]:
+    """Deal seeds to processes; those whose ledger is on a server to one, for a server takes its time to be made."""
+    plans = [schedule(seed, channel) for seed in seeds]
+    dealt: list[list[Schedule]] = [[] for _ in range(jobs)]
+    for plan in plans:
+        if plan.postgres:
+            dealt[0].append(plan)
+    on_a_server = len(dealt[0])
+    for plan in plans:
+        if not plan.postgres:
+            lengths = [len(lot) + (on_a_server if not number else 0) for number, lot in enumerate(dealt)]
+            dealt[lengths.index(min(lengths))].append(plan)
+    return dealt
+
+
+def work(plans: list[Schedule], channel: str, folder: Path, template: Path, to: Path) -> None:
     """Run some seeds in this process, one line of result each."""
-    with shared_servers(channel, folder / f"servers-{os.getpid()}") as servers, to.open("w") as file:
-        for seed in seeds:
-            file.write(one(seed, channel, folder, template, servers) + "\n")
+    with ExitStack() as stack:
+        servers = stack.enter_context(shared_servers(channel, folder / f"servers-{os.getpid()}"))
+        database = stack.enter_context(ledger_server()) if any(plan.postgres for plan in plans) else None
+        file = stack.enter_context(to.open("w"))
+        for plan in plans:
+            file.write(one(plan, folder / f"{channel}-{plan.seed}", template, servers, database) + "\n")
             file.flush()
 
 
@@ -72,7 +91,7 @@ def spread(seeds: list[int], channel: str, jobs: int, folder: Path) -> list[dict
         open_ledger(f"sqlite:///{template}").close()
         warm_up(folder / "warm-up", template)
     files, children = [], []
-    for job in range(jobs):
+    for job, plans in enumerate(lots(seeds, channel, jobs)):
         files.append(folder / f"results-{channel}-{job}")
         sys.stdout.flush()
         child = os.fork()
@@ -80,7 +99,7 @@ def spread(seeds: list[int], channel: str, jobs: int, folder: Path) -> list[dict
             status = 1
             try:
                 die_with_parent()
-                work(seeds[job::jobs], channel, folder, template, files[-1])
+                work(plans, channel, folder, template, files[-1])
                 status = 0
             except BaseException:  # noqa: BLE001 - shown, and the process ends with an error
                 sys.excepthook(*sys.exc_info())
@@ -102,6 +121,12 @@ def summary(results: list[dict[str, Any]]) -> str:
         figures.update({name: len(result["found"][name]) for name in ("twice", "exceeded", "lost", "wrong")})
     names = ("runs", "faults", "steps", "twice", "exceeded", "lost", "wrong")
     return "chaos: " + ", ".join(f"{name} {figures[name]}" for name in names)
+
+
+def kinds(results: list[dict[str, Any]]) -> str:
+    """Say how often each kind of fault happened."""
+    happened = Counter(item.partition("@")[0] for result in results for item in result["happened"])
+    return "faults: " + ", ".join(f"{name} {count}" for name, count in sorted(happened.items()))
 
 
 def failures(results: list[dict[str, Any]], folder: Path) -> list[str]:
@@ -134,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         results = spread(seeds, given.channel, min(given.jobs, len(seeds)), folder)
     bad = failures(results, folder)
-    print("\n".join([*bad, summary(results)]))
+    print("\n".join([*bad, kinds(results), summary(results)]))
     if not bad:
         shutil.rmtree(folder)
     return 1 if bad else 0

@@ -46,6 +46,7 @@ def check(world: World, problems: list[str]) -> Found:
         found.twice += twice(world, name)
     with world.looked_up() as ledger:
         found.exceeded += over_limits(world, ledger)
+        found.lost += unwritten(world, ledger)
         found.wrong += [f"ledger: {problem.chain} {problem.seq}: {problem.message}" for problem in ledger.verify()]
         found.wrong += [f"ghost lock: {lease.target} is still leased by {lease.owner}" for lease in ledger.leases()]
         for row in ledger.rollouts(limit=1000):
@@ -70,6 +71,22 @@ def twice(world: World, name: str) -> list[str]:
             said.append(f"{name}: step {step} rebooted it though nothing asked for that any more")
         elif what != "reboot" and was == to:
             said.append(f"{name}: step {step} installed {what} {to}, which was there")
+    return said
+
+
+def unwritten(world: World, ledger: Ledger) -> list[str]:
+    """Find steps that began on a target though nothing was written before, and those whose end was never written."""
+    said = []
+    for name in world.names:
+        intents = [
+            item
+            for row in ledger.rollouts(limit=1000)
+            for item in ledger.intents(rollout=row.id, target=name, open_only=False)
+        ]
+        began, meant = set(world.fleet.markers(name)), {item.step_id for item in intents}
+        said += [f"{name}: step {step} began without an intent" for step in sorted(began - meant)]
+        left = sorted(item.step_id for item in intents if item.open and item.step_id in began)
+        said += [f"{name}: step {step} began and has no outcome" for step in left]
     return said
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import faulthandler
 import os
 import signal
@@ -15,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from chaos.parent import die_with_parent
 from chaos.schedule import Fault, Life
 from chaos.world import World, carry_out
 from patching.rollout.reconcile import reconcile
 
 JUMP = 3600.0
-PR_SET_PDEATHSIG = 1
 Answer = TypeVar("Answer")
 
 
@@ -30,11 +29,6 @@ class Clocks:
 
     engine: float = 0.0
     ledger: float = 0.0
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process with its parent, so that nothing of a run is left over."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def start(world: World, life: Life, number: int, tell: int) -> int:
@@ -118,7 +112,7 @@ class _Crash:
         self.passed[point] += 1
         for fault in self.faults:
             if fault.point == point and fault.nth == self.passed[point]:
-                os.write(self.tell, f"{os.getpid()} {fault.act} {fault.seconds:.3f}\n".encode())
+                os.write(self.tell, f"{os.getpid()} {fault.act} {fault.point} {fault.seconds:.3f}\n".encode())
                 self._happen(fault)
 
     def _happen(self, fault: Fault) -> None:

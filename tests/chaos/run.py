@@ -6,11 +6,9 @@ import json
 import os
 import select
 import signal
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from chaos import engine
 from chaos.checks import Found, check
@@ -118,8 +116,8 @@ class Run:
         except BlockingIOError:
             return
         for line in text.splitlines():
-            pid, act, seconds = line.split()
-            self.happened.append(act)
+            pid, act, point, seconds = line.split()
+            self.happened.append(f"{act}@{point}")
             self._second(int(pid), act, float(seconds))
 
     def _second(self, pid: int, act: str, seconds: float) -> None:
@@ -130,13 +128,9 @@ class Run:
                 if item.pid == pid:
                     item.doomed_at = now + seconds
         if act == "ledger-gone" and not self.repairs:
-            away = self.world.ledger_path.with_suffix(".away")
-            self.world.ledger_path.rename(away)
-            self.repairs.append((now + seconds, lambda: _bring_back(away, self.world.ledger_path)))
+            self.repairs.append((now + seconds, self.world.place.gone(at_once=round(seconds * 1000) % 2 == 0)))
         if act == "ledger-locked" and not self.repairs:
-            lock = sqlite3.connect(self.world.ledger_path, isolation_level=None)
-            lock.execute("BEGIN IMMEDIATE")
-            self.repairs.append((now + seconds, lock.close))
+            self.repairs.append((now + seconds, self.world.place.locked()))
 
     def _tend(self, item: _Alive, now: float) -> None:
         pid, status = os.waitpid(item.pid, os.WNOHANG | os.WUNTRACED)
@@ -202,10 +196,6 @@ class Run:
             os.kill(item.pid, signal.SIGKILL)
             os.waitpid(item.pid, 0)
         self.alive.clear()
-
-
-def _bring_back(away: Path, here: Path) -> None:
-    away.rename(here)
 
 
 def as_line(result: Result) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 POINTS = (
@@ -15,10 +15,17 @@ POINTS = (
     "forbidden",
     "outcome-written",
     "target-outcome-written",
+    "retry-written",
+    "drill-begun",
     "verdict-written",
 )
-ONCE = ("forbidden", "verdict-written")
+ONCE = ("forbidden", "retry-written", "drill-begun", "verdict-written")
 """Points that an engine passes once or twice at most."""
+USUAL = tuple(point for point in POINTS if point not in ONCE)
+DRILLED = 0.15
+ONE_IN, ON_A_SERVER = 12, 5
+"""One seed in so many keeps its ledger on a server: those whose number leaves this rest."""
+
 ACTS = {
     "simulated": (
         "kill", "kill", "kill", "kill-later", "freeze", "freeze", "cut", "cut-after", "dark", "reboot", "reboot",
@@ -26,7 +33,7 @@ ACTS = {
     ),
     "ssh": (
         "kill", "kill", "kill-later", "freeze", "freeze", "cut", "cut", "sshd-restart", "sshd-restart", "reboot",
-        "reboot", "dark", "disk-full", "ledger-gone", "clock-forward", "leases-expire",
+        "reboot", "dark", "disk-full", "ledger-gone", "clock-forward", "clock-back", "leases-expire",
     ),
 }  # fmt: skip
 
@@ -68,6 +75,8 @@ class Schedule:
     pace: float
     lives: tuple[Life, ...] = field(default=())
     unavailable: str = "1"
+    drill: bool = False
+    postgres: bool = False
 
     @property
     def faults(self) -> int:
@@ -83,6 +92,7 @@ class Schedule:
             "rollout": {
                 "maxUnavailable": int(self.unavailable) if self.unavailable.isdecimal() else self.unavailable,
                 "stopWhen": {"failedTargets": 1 if self.bad else 99},
+                "drill": self.drill,
             },
         }
 
@@ -93,7 +103,7 @@ def schedule(seed: int, channel: str = "simulated") -> Schedule:
     draw = random.Random(f"{channel}:{seed}")  # noqa: S311
     hosts = draw.choice((3, 3, 3, 4, 4, 6)) if channel == "simulated" else 3
     bad = tuple(sorted(draw.sample(range(hosts), draw.randint(1, hosts)))) if draw.random() < 0.25 else ()
-    return Schedule(
+    plan = Schedule(
         seed=seed,
         channel=channel,
         hosts=hosts,
@@ -104,7 +114,26 @@ def schedule(seed: int, channel: str = "simulated") -> Schedule:
         pace=draw.choice((0.0, 0.02, 0.1)) if channel == "simulated" else draw.choice((0.05, 0.4)),
         lives=tuple(_life(draw, channel, number) for number in range(draw.choice((1, 1, 2, 2, 3)))),
         unavailable=draw.choice(("1", "1", "2", "50%")),
+        drill=draw.random() < DRILLED,
     )
+    plan = _in_turn(plan)
+    return _on_a_server(draw, plan) if seed % ONE_IN == ON_A_SERVER else plan
+
+
+def _in_turn(plan: Schedule) -> Schedule:
+    """Have the first fault of neighbouring seeds be another each time, so that few seeds have all of them."""
+    acts = ACTS[plan.channel]
+    first, *others = plan.lives
+    fault = replace(first.faults[0], act=acts[plan.seed % len(acts)])
+    return replace(plan, lives=(replace(first, faults=(fault, *first.faults[1:])), *others))
+
+
+def _on_a_server(draw: random.Random, plan: Schedule) -> Schedule:
+    """Have the run's ledger in PostgreSQL; its server is killed or stopped in the first life, whatever else happens."""
+    first, *others = plan.lives
+    gone = Fault(draw.choice(USUAL), draw.choice((1, 1, 2, 3)), "ledger-gone", draw.uniform(0.05, 0.6))
+    lives = (replace(first, faults=(gone, *first.faults[1:])), *others)
+    return replace(plan, postgres=True, lives=lives)
 
 
 def _life(draw: random.Random, channel: str, number: int) -> Life:

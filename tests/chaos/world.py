@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chaos.hosts import HostChannel, Hosts
+from chaos.ledgers import LedgerPlace
 from chaos.schedule import Schedule
 from patching.channels.base import Channel
 from patching.drivers.base import PatchDriver
@@ -109,22 +109,22 @@ class SimulatedHosts(Hosts):
 class World:
     """Everything of one run that lies outside of the engines."""
 
-    def __init__(self, folder: Path, plan: Schedule, fleet: Fleet) -> None:
+    def __init__(self, folder: Path, plan: Schedule, fleet: Fleet, place: LedgerPlace) -> None:
         self.folder = folder
+        self.place = place
         self.plan = plan
         self.fleet = fleet
         self.names = [f"web-{number:02d}" for number in range(1, plan.hosts + 1)]
         document = {**POLICY, "spec": {**POLICY["spec"], **plan.policy(**fleet.policy())}}
         document["spec"]["rollout"] = {"failureDomain": "az", "waves": WAVES, **document["spec"]["rollout"]}
         self.policy = Policy.model_validate(document)
-        self.ledger_path = folder / "ledger.sqlite"
 
     def zone(self, name: str) -> str:
         """Give the failure domain of a host."""
         return ZONES[self.names.index(name) % self.plan.zones]
 
-    def build(self, empty_ledger: Path | None) -> None:
-        """Write the inventory; take the ledger's empty tables from a template, for making them anew is slow."""
+    def build(self) -> None:
+        """Write the inventory and make the empty ledger."""
         inventories = self.folder / "policies" / "inventories"
         inventories.mkdir(parents=True)
         hostvars = {
@@ -132,13 +132,11 @@ class World:
         }
         document = {"_meta": {"hostvars": hostvars}, "web": {"hosts": self.names}}
         (inventories / "fleet.json").write_text(json.dumps(document))
-        for part in ("", ".id"):
-            if empty_ledger is not None:
-                shutil.copy(f"{empty_ledger}{part}", f"{self.ledger_path}{part}")
+        self.place.make()
 
     def ledger(self, offset: Callable[[], float] = lambda: 0.0) -> SqlLedger:
         """Open the ledger; ``offset`` shifts its clock by seconds."""
-        return open_ledger(f"sqlite:///{self.ledger_path}", clock=_shifted(offset))
+        return open_ledger(self.place.url, clock=_shifted(offset))
 
     @contextmanager
     def looked_up(self) -> Iterator[Ledger]:

@@ -87,7 +87,7 @@ class PostgresServer:
         return f"postgresql+psycopg://{self.owner}@/{database}?host={self.folder}{port}"
 
     def _run(self, program: str, *arguments: str) -> None:
-        user = _unprivileged() if os.geteuid() == 0 else None
+        user = unprivileged() if os.geteuid() == 0 else None
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
         # Output goes to a file: the server would inherit a pipe and keep it open.
         with (self.folder / f"{program}.out").open("w") as out:
@@ -104,7 +104,8 @@ class PostgresServer:
             raise RuntimeError(f"{program} failed with {done.returncode}:\n{said}")
 
 
-def _unprivileged() -> pwd.struct_passwd:
+def unprivileged() -> pwd.struct_passwd:
+    """Give the user as whom a server runs where root starts it, which it refuses to run as."""
     try:
         return pwd.getpwnam("postgres")
     except KeyError:
@@ -121,7 +122,7 @@ def postgres_server(
         not_installed("no PostgreSQL server in /usr/lib/postgresql: apt-get install postgresql")
     folder = Path(tempfile.mkdtemp(prefix="patching-pg-"))
     if os.geteuid() == 0:
-        user = _unprivileged()
+        user = unprivileged()
         os.chown(folder, user.pw_uid, user.pw_gid)
     server = PostgresServer(folder, binary, owner, port, durable=durable)
     try:

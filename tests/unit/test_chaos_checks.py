@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import patching
 from chaos import checks
+from chaos import schedule as schedules
 from chaos.airflow_schedule import ACTS, airflow_schedule
 from chaos.fleets import fleet_of
+from chaos.ledgers import LedgerFile
 from chaos.schedule import Schedule, schedule
 from chaos.world import World
+from patching.ledger.base import Intent
 
 QUIET = Schedule(seed=0, channel="simulated", hosts=3, zones=1, kernel=False, hooks=True, bad=(), pace=0.0)
 
@@ -34,7 +40,7 @@ class OnePlan:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(checks, "frozen_plan", lambda _site, _rollout: OnePlan())
-    return World(tmp_path, QUIET, fleet_of(QUIET, tmp_path, None))
+    return World(tmp_path, QUIET, fleet_of(QUIET, tmp_path, None), LedgerFile(tmp_path, None))
 
 
 def write(world: World, name: str, log: str, *lines: str) -> None:
@@ -87,7 +93,56 @@ def test_the_same_seed_draws_the_same_run() -> None:
     drawn = [schedule(seed, channel) for channel in ("simulated", "ssh") for seed in range(50)]
     assert drawn == [schedule(seed, channel) for channel in ("simulated", "ssh") for seed in range(50)]
     acts = {fault.act for plan in drawn for life in plan.lives for fault in life.faults}
-    assert {"kill", "freeze", "reboot", "ledger-gone", "disk-full", "sshd-restart", "cut"} <= acts
+    assert acts == {act for channel in schedules.ACTS.values() for act in channel}
+
+
+def test_every_crash_point_of_the_engine_is_one_at_which_an_engine_is_killed_within_the_seeds_of_ci() -> None:
+    """But those of notices, where a worker dies in the tests of telling."""
+    source = Path(patching.__file__).parent
+    named = {name for path in source.rglob("*.py") for name in re.findall(r'crash\("([a-z-]+)"\)', path.read_text())}
+    assert named == {*schedules.POINTS, "notice-claimed", "notice-sent"}
+    faults = [fault for seed in range(1, 201) for life in schedule(seed).lives for fault in life.faults]
+    assert {fault.point for fault in faults if fault.act == "kill"} == set(schedules.POINTS)
+
+
+@pytest.mark.parametrize(("channel", "seeds"), [("simulated", 200), ("ssh", 20)])
+def test_the_seeds_of_ci_begin_with_every_fault_there_is(channel: str, seeds: int) -> None:
+    first = {schedule(seed, channel).lives[0].faults[0].act for seed in range(1, seeds + 1)}
+    assert first == set(schedules.ACTS[channel])
+
+
+@pytest.mark.parametrize(("channel", "seeds"), [("simulated", 200), ("ssh", 20)])
+def test_a_share_of_the_seeds_of_ci_keeps_its_ledger_on_a_server_that_goes_in_mid_rollout(
+    channel: str, seeds: int
+) -> None:
+    plans = [plan for seed in range(1, seeds + 1) if (plan := schedule(seed, channel)).postgres]
+    assert len(plans) >= seeds // 20
+    assert all(plan.lives[0].faults[0].act == "ledger-gone" for plan in plans)
+
+
+class Intended:
+    """A ledger that knows of two steps of the first host; the second has no outcome."""
+
+    def rollouts(self, limit: int) -> list[Row]:
+        return [Row()]
+
+    def intents(self, *, rollout: str, target: str, open_only: bool) -> list[Intent]:
+        if target != "web-01":
+            return []
+        at = datetime(2026, 11, 24, tzinfo=UTC)
+        return [
+            Intent(rollout=rollout, target=target, step_id=step, step={}, generation=0, at=at, open=step == "b")
+            for step in ("a", "b")
+        ]
+
+
+def test_step_without_an_intent_and_one_whose_outcome_was_lost_are_found(world: World) -> None:
+    ledger: Any = Intended()
+    write(world, "web-01", "markers.log", "a", "b", "c")
+    assert checks.unwritten(world, ledger) == [
+        "web-01: step c began without an intent",
+        "web-01: step b began and has no outcome",
+    ]
 
 
 def test_seeds_through_airflow_draw_the_same_run_every_time_and_every_fault_within_fifty() -> None:

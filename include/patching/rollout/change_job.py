@@ -270,7 +270,9 @@ class ChangeJob(TargetJob):
         try:
             ends = await self.run_phase(session, Phase.ACTIVATE, lambda: steps)
         except TargetOffline as gone:
-            return await self._new_boot(session, before, now, until, gone)
+            now = await self._new_boot(session, before, now, until, gone)
+            await self.settle_open(session, abandon=False)
+            return now
         bad = next((end for end in ends if not end.ok), None)
         if bad is not None and not bad.lost:
             raise self._failure(Phase.ACTIVATE, bad)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patching.change import JobResult, Outcome
+from patching.change import Outcome
 from patching.channels.base import Channel
 from patching.drivers.base import PatchDriver
 from patching.ledger.base import Busy, TargetRow
@@ -65,15 +65,18 @@ async def drill(record: Record, plan: Plan, brake: Brake, channel: Channel, driv
     planned = plan.planned(row.target) if row is not None else None
     if row is None or planned is None or await brake.holds(planned):
         return False
+
+    def due(now: TargetRow) -> bool:
+        return now.outcome is Outcome.APPLIED and site.ledger.find(plan.rollout, PROVEN) is None
+
     await record.append(EntryKind.DRILL, f"drill:begun:{row.target}", {"what": "begun"}, target=row.target)
     site.log(f"rollback drill: {row.target} is undone, and changed again when that is proven")
     site.crash("drill-begun")
     # What people declared is put to the test here; what the driver found cannot be done at all.
     against = [item for item in planned.undo.irreversible if not item.declared]
-    answer: JobResult | Busy = await UndoJob(record, plan, planned, channel, driver, row, obstacles=against).run()
-    while isinstance(answer, Busy):
+    job = UndoJob(record, plan, planned, channel, driver, row, obstacles=against)
+    while isinstance(answer := await job.run(due), Busy):
         await site.pause(BUSY_PAUSE)
-        answer = await UndoJob(record, plan, planned, channel, driver, row, obstacles=against).run()
     site.log(f"rollback drill: {row.target}: {answer.outcome.value}: {answer.reason}")
     if answer.outcome is not Outcome.UNDONE:
         await tend_failed_undo(site, plan)
@@ -98,6 +101,9 @@ async def _open_again(record: Record, plan: Plan, name: str) -> None:
     """Write the proof and the new generation in one transaction: a crash leaves both or none."""
     ledger = record.site.ledger
     row = await record.call(ledger.target, plan.rollout, name)
+    # In this order: whoever reads a generation from after the proof finds the proof, and raises no further one.
+    if await record.call(ledger.find, plan.rollout, PROVEN) is not None:
+        return
     generation = (row.generation if row is not None else 0) + 1
     proof = NewEntry(
         chain=plan.rollout, kind=EntryKind.DRILL, key=PROVEN, target=name, body={"what": "proven", "target": name}

@@ -161,8 +161,10 @@ class TargetJob:
 
         One that never began is given up with ``abandon``, and where a later generation makes its step anew.
         """
-        if not self.had_intents:
-            return []
+        return await self.settle_open(session, abandon=abandon) if self.had_intents else []
+
+    async def settle_open(self, session: Session, *, abandon: bool) -> list[StepEnd]:
+        """Settle what is open now, this job's own steps too: their end was not seen, but the target knows it."""
         ends = []
         for intent in await self.record.call(
             self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=True

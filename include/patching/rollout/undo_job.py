@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from patching.change import Irreversible, JobResult, Outcome, Phase
@@ -45,12 +45,16 @@ class UndoJob(TargetJob):
         self.obstacles = obstacles
         self.stays = stays
 
-    async def run(self) -> JobResult | Busy:
-        """Do the whole undo; Busy when a lease is not to be had yet. Raises FenceLost, LedgerUnavailable."""
+    async def run(self, due: Callable[[TargetRow], bool]) -> JobResult | Busy:
+        """Do the whole undo; Busy when a lease is not to be had yet. Raises FenceLost, LedgerUnavailable.
+
+        ``due`` (blocking) is asked once the lease is held: what was to be undone may have been undone and changed again
+        while this worker slept, and then its wish is no longer anybody's.
+        """
         busy = await self.acquire(target_claims(self.plan, self.target))
         if busy is not None:
             return busy
-        ended = await self._undone_meanwhile()
+        ended = await self._undone_meanwhile() or await self._no_longer(due)
         if ended is not None:
             return ended
         async with self.heartbeat():
@@ -68,6 +72,13 @@ class UndoJob(TargetJob):
         if row.undo_outcome is not Outcome.UNKNOWN:
             await self.release()
         return JobResult(outcome=row.undo_outcome, reason=row.detail, signature=row.signature)
+
+    async def _no_longer(self, due: Callable[[TargetRow], bool]) -> JobResult | None:
+        if await self.record.call(due, self.row):
+            return None
+        await self.release()
+        reason = "left as it is: it is not to be undone any more"
+        return JobResult(outcome=Outcome.SKIPPED, reason=reason)
 
     async def _carry_out(self) -> JobResult:
         try:

@@ -63,7 +63,7 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> 
     record = Record(site, rollout)
     try:
         stays = _mates(site, plan) if row.state is RolloutState.UNDOING else {}
-        await _undo_all(record, plan, found, stays)
+        await _undo_all(record, plan, found, wave, stays)
         await keep_failed_apart(record, plan)
     finally:
         await record.close()
@@ -83,8 +83,11 @@ def _mates(site: Site, plan: Plan) -> dict[str, str]:
     return {name: said for name, said in found.items() if name not in own}
 
 
-async def _undo_all(record: Record, plan: Plan, rows: Sequence[TargetRow], stays: Mapping[str, str]) -> None:
-    work = _UndoRun(record, plan, stays, await record.call(proof, record.site.ledger, plan), Backwards(plan, rows))
+async def _undo_all(
+    record: Record, plan: Plan, rows: Sequence[TargetRow], wave: int | None, stays: Mapping[str, str]
+) -> None:
+    known = await record.call(proof, record.site.ledger, plan)
+    work = _UndoRun(record, plan, wave, stays, known, Backwards(plan, rows))
     async with asyncio.TaskGroup() as jobs:
         for row in rows:
             jobs.create_task(work.tolerating_takeover(row))
@@ -93,8 +96,11 @@ async def _undo_all(record: Record, plan: Plan, rows: Sequence[TargetRow], stays
 class _UndoRun:
     """The undo jobs of one worker, as many at once as the site allows."""
 
-    def __init__(self, record: Record, plan: Plan, stays: Mapping[str, str], known: Proof, order: Backwards) -> None:
-        self.record, self.plan, self.stays, self.known, self.order = record, plan, stays, known, order
+    def __init__(
+        self, record: Record, plan: Plan, wave: int | None, stays: Mapping[str, str], known: Proof, order: Backwards
+    ) -> None:
+        self.record, self.plan, self.wave = record, plan, wave
+        self.stays, self.known, self.order = stays, known, order
         driver = plan.policy.spec.driver
         self.channel = record.site.channel(driver.connection)
         self.driver = record.site.driver(driver.name, dict(driver.options))
@@ -130,7 +136,11 @@ class _UndoRun:
         async with self.room:
             return await UndoJob(
                 self.record, self.plan, planned, self.channel, self.driver, row, obstacles=against, stays=why
-            ).run()
+            ).run(self._due)
+
+    def _due(self, row: TargetRow) -> bool:
+        now = self.record.site.ledger.rollout(self.plan.rollout)
+        return now is not None and bool(to_undo([row], now.state, self.wave))
 
 
 async def _conclude_refused(record: Record, row: TargetRow, reason: str) -> None:

@@ -17,6 +17,7 @@ from patching.rollout import control, control_targets
 from patching.rollout.answers import GateState, VerdictName
 from patching.rollout.change_job import ChangeJob
 from patching.rollout.record import Record
+from patching.rollout.undoing import _undo_all
 from unit.rollout.fleet import Fleet
 
 pytestmark = pytest.mark.slow
@@ -161,6 +162,22 @@ async def test_retry_goes_on_in_the_same_rollout_with_only_what_failed(tmp_path:
     again = [name for name in targets_of(fleet, 1) if len(fleet.hosts.markers(name)) != done_before[name]]
     assert again == [], "what had ended is not touched again"
     assert fleet.ledger.verify() == []
+
+
+async def test_worker_that_slept_before_its_undo_leaves_alone_what_a_person_had_tried_again(tmp_path: Path) -> None:
+    """Its wish is from when the target had failed; by now the target was changed once more, and well."""
+    fleet, bad = await held_by_a_failure(tmp_path)
+    stale = fleet.ledger.target(fleet.rollout, bad)
+    assert stale is not None
+    fleet.hosts.change(bad, fail=0)
+    control_targets.retry(fleet.ledger, fleet.rollout, "eva", "disk was full")
+    assert await next_run(fleet)
+    done = fleet.hosts.markers(bad)
+    record = Record(fleet.site, fleet.rollout)
+    await _undo_all(record, fleet.frozen, [stale], None, {})
+    await record.close()
+    assert fleet.hosts.markers(bad) == done
+    assert (fleet.versions()[bad], fleet.outcomes()[bad], fleet.ledger.leases()) == ("1.1", "applied", [])
 
 
 async def test_retry_resumes_at_the_step_that_failed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from patching.ledger.entry import EntryKind
+from patching.rollout import drill
 from patching.rollout.answers import VerdictName
 from unit.rollout.fleet import Fleet
 from unit.rollout.test_crash_points import kill_at
@@ -66,6 +67,22 @@ async def test_drill_whose_undo_fails_locks_the_policy_and_nobody_follows(tmp_pa
     for wave in (1, 2):
         await fleet.wave(wave)
     assert [name for name in fleet.names if fleet.hosts.markers(name)] == sorted(canaries(fleet))
+
+
+async def test_worker_that_slept_before_its_drill_does_not_undo_what_was_proven_and_changed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chaos seed 120: a zombie undid the canary a second time, under a rollout that was judged and over."""
+    fleet = await begun(tmp_path)
+    await fleet.apply(1)
+    first, _second = canaries(fleet)
+    done = fleet.hosts.markers(first)
+    monkeypatch.setattr(drill, "missing", lambda *_: "what the zombie read before it slept")
+    await fleet.apply(1)
+    assert fleet.hosts.markers(first) == done
+    assert fleet.outcomes()[first] == "applied"
+    assert fleet.versions()[first] == "1.1"
+    assert fleet.ledger.leases() == []
 
 
 @pytest.mark.slow

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from patching.change import Step
+from patching.channels.base import Handle, Progress, Session
+from patching.channels.simulated import SimulatedChannel, SimulatedSession
+from patching.errors import TargetOffline
+from patching.ledger.entry import EntryKind
 from patching.rollout.answers import VerdictName
 from patching.rollout.causes import LOST_IN_REBOOT
 from patching.rollout.control import resume
 from patching.rollout.losses import loss_in_the_way
+from patching.target import Target
 from unit.rollout.fleet import Fleet
 
 
@@ -53,6 +59,34 @@ async def relabelled(tmp_path: Path, kinds: list[str | None], **reboot: object) 
 
 def kernels(fleet: Fleet, names: list[str]) -> list[str]:
     return [fleet.hosts.state(name)["installed"]["kernel"] for name in names]
+
+
+class GoneWithTheReboot(SimulatedSession):
+    """A connection that breaks as its host reboots, so that nobody sees the end of that step."""
+
+    async def wait(self, handle: Handle, step: Step) -> Progress:
+        if step.expects_reboot:
+            raise TargetOffline(f"{self.name} reboots (simulated)")
+        return await super().wait(handle, step)
+
+
+class BreakingChannel(SimulatedChannel):
+    async def open(self, target: Target, *, deadline: float = 30.0) -> Session:
+        return GoneWithTheReboot(self.fleet, target.name)
+
+
+async def test_reboot_whose_connection_broke_has_its_outcome_once_the_host_is_back(tmp_path: Path) -> None:
+    """An intent alone means unknown: no target may end as applied with one."""
+    fleet = kernel_fleet(tmp_path, {})
+    await fleet.begin()
+    await fleet.gate(1)
+    fleet.site = replace(fleet.site, channel=lambda _name: BreakingChannel(fleet.hosts))
+    await fleet.apply(1)
+    (canary,) = fleet.frozen.waves[0].targets
+    assert fleet.outcomes()[canary] == "applied"
+    assert fleet.ledger.intents(rollout=fleet.rollout, target=canary, open_only=True) == []
+    ends = [entry.body for entry in fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.STEP_OUTCOME], target=canary)]
+    assert [(end["phase"], end["attach"], end["ok"]) for end in ends][-1] == ("activate", "rebooted", True)
 
 
 async def test_none_of_the_same_hardware_begins_and_the_others_go_on(tmp_path: Path) -> None:
