@@ -274,8 +274,8 @@ async def apply_wave(
     record = Record(site, rollout)
     try:
         work = ShardRun(record, eased(site, plan, wave), wave, stop)
-        async with watched(site, plan, wave):
-            async with polling(site, plan, wave), guarding(site, plan, wave, work.brake):
+        async with watched(site, plan, wave), polling(site, plan, wave):
+            async with guarding(site, plan, wave, work.brake):
                 await work.run(targets)
             if not shard and await drill(record, plan, work.brake, work.channel, work.driver):
                 await work.run(targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Iterator
@@ -12,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from patching.errors import ConnectionMissing, PlanError
+from patching.errors import ConnectionMissing, LedgerUnavailable, PlanError
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.rollout.answers import JudgeAnswer, VerdictName
-from patching.rollout.polling import poll
+from patching.rollout.polling import poll, polling
 from patching.sources.http_json import HttpJsonSource
 from servers.status import Status, status_server
 from unit.rollout.fleet import Fleet
@@ -171,6 +172,38 @@ async def test_second_shard_in_the_same_slot_asks_nothing(polled: Polled) -> Non
     await poll(polled.fleet.as_worker("worker-1").site, polled.fleet.frozen, 1)
     await poll(polled.fleet.as_worker("worker-2").site, polled.fleet.frozen, 1)
     assert polled.status.asked["/status"] == before + 1
+
+
+async def test_wave_that_is_applied_is_asked_before_it_begins_and_again_beside_it(polled: Polled) -> None:
+    await polled.fleet.begin()
+    site = replace(polled.fleet.site, look_every=0.001)
+    asked, before = asyncio.Event(), polled.status.asked["/status"]
+
+    def told(path: str) -> tuple[int, bytes]:
+        if polled.status.asked["/status"] > before + 1:
+            loop.call_soon_threadsafe(asked.set)
+        return polled.answer(path)
+
+    loop, polled.status.answer = asyncio.get_running_loop(), told
+    async with polling(site, polled.fleet.frozen, 1):
+        assert len(polled.rounds()) == 1
+        polled.fleet.clock.advance(seconds=30)
+        await asyncio.wait_for(asked.wait(), 30)
+    assert polled.status.asked["/status"] >= before + 2
+
+
+async def test_ledger_that_is_gone_for_a_round_stops_no_wave(polled: Polled) -> None:
+    await polled.fleet.begin()
+    said: list[str] = []
+
+    class Gone:
+        def find(self, *_: object) -> None:
+            raise LedgerUnavailable("the ledger is gone")
+
+    site = replace(polled.fleet.site, ledger=Gone(), log=said.append)  # type: ignore[arg-type]
+    async with polling(site, polled.fleet.frozen, 1):
+        pass
+    assert said[0] == "nothing was polled for wave 1: the ledger is gone"
 
 
 async def test_renamed_place_is_found_when_planning(polled: Polled) -> None:
