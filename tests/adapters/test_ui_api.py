@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from patching.errors import LedgerUnavailable
 from patching.ledger.base import Busy, Claim, Lease
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.ledger.store import SqlLedger
+from patching.rollout.quarantine import release
 from patching_airflow.ui.app import create_app
 from patching_airflow.ui.security import DENY_ALL, Access, airflow_guard
 from rollout_page.serving import guard_for
@@ -100,6 +102,7 @@ def test_every_route_of_the_api_is_walked(app: FastAPI) -> None:
         "/api/incidents/{incident}",
         "/api/leases",
         "/api/metrics",
+        "/api/quarantine",
         "/api/rollouts",
         "/api/rollouts/{rollout}",
         "/api/rollouts/{rollout}/plan",
@@ -120,7 +123,7 @@ def test_anonymous_learns_nothing_about_what_exists(app: FastAPI) -> None:
 
 
 def test_reader_of_another_dag_is_refused_with_403(app: FastAPI) -> None:
-    lists = ("/api/rollouts", "/api/leases", "/api/incidents", "/api/metrics")
+    lists = ("/api/rollouts", "/api/leases", "/api/incidents", "/api/metrics", "/api/quarantine")
     guarded = [route for route in api_routes(app) if route.path not in lists]
     for route in guarded:
         answer = client(app, "bob").get(address(route))
@@ -144,6 +147,19 @@ def test_leases_name_only_rollouts_that_the_user_may_read(app: FastAPI, ledger: 
         assert "a rollout that you may not read" in other.json()["waiting"][0]["sentence"]
     finally:
         ledger.release(lease)
+
+
+def test_quarantine_names_only_targets_of_rollouts_that_the_user_may_read(app: FastAPI, ledger: SqlLedger) -> None:
+    until = (ledger.now() + timedelta(days=14)).isoformat()
+    body = {"reason": "failed (no space) and was undone", "until": until, "evidence": None}
+    key = "quarantined:web-01:9"
+    ledger.append(NewEntry(chain=ROLLOUT, kind=EntryKind.QUARANTINED, key=key, target="web-01", body=body))
+    try:
+        (own,) = client(app, "alice").get("/api/quarantine").json()["quarantined"]
+        assert (own["target"], own["rollout"], own["reason"]) == ("web-01", ROLLOUT, body["reason"])
+        assert client(app, "bob").get("/api/quarantine").json()["quarantined"] == []
+    finally:
+        release(ledger, "web-01", "eva", "looked at", ledger.now())
 
 
 def test_reader_of_the_dag_reads_everything(app: FastAPI) -> None:

@@ -40,6 +40,9 @@ COMMANDS: dict[str, Command] = {
     "abort": Command("patching.cli.control:abort", "End a rollout; what is changed stays as it is."),
     "skip": Command("patching.cli.control:skip", "Leave a target that has not begun out of a rollout."),
     "retry": Command("patching.cli.control:retry", "Try failed targets once more in the same rollout."),
+    "quarantine": Command(
+        "patching.cli.quarantine:quarantine", "Show which targets no rollout touches, and until when."
+    ),
     "release": Command("patching.cli.control:release", "Release a target from quarantine, or the place it keeps."),
     "incident": Command("patching.cli.incident:app", "What locks a policy: list, show, release."),
     "undo": Command("patching.cli.control:undo", "Put back what a rollout changed."),

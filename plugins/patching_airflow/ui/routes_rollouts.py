@@ -4,7 +4,8 @@ Nothing here changes anything. Every route authenticates first; the rollout's ow
 """
 
 import json
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response, status
@@ -13,11 +14,13 @@ from patching.ledger.base import RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind
 from patching.report.acts import stop_acts
 from patching.report.lease_view import lease_view
+from patching.report.quarantine_view import quarantine_view
 from patching.report.rollout_report import make_report
 from patching.report.rollout_view import VIEW_KINDS, overview_line, rollout_view, run_without_rollout, waves_begun
 from patching.report.sentences import target_waits
 from patching.report.target_view import target_view
 from patching.rollout.incidents import incidents, lock_of
+from patching.rollout.quarantine import quarantined
 from patching.value import JsonValue, digest
 from patching_airflow.ui.ledger_access import LedgerAccess
 from patching_airflow.ui.security import Access, Guard
@@ -125,16 +128,25 @@ class Reader:
 
     def leases(self, request: Request, user: Any) -> dict[str, JsonValue]:
         """Make the document of who holds what and who waits for whom; of rollouts that the user may read."""
-        ledger = self.access.ledger
-        may: dict[str, bool] = {}
-
-        def readable(rollout: str) -> bool:
-            if rollout not in may:
-                row = ledger.rollout(rollout)
-                may[rollout] = row is not None and self.guard.may(request, user, dags_of(row), Access.ROLLOUT)
-            return may[rollout]
-
+        ledger, readable = self.access.ledger, self._readable(request, user)
         return lease_view(ledger.leases(), ledger.waiters(), ledger.held_since(), ledger.now(), readable=readable)
+
+    def quarantine(self, request: Request, user: Any) -> dict[str, JsonValue]:
+        """Make the document of every target in quarantine; of rollouts that the user may read."""
+        ledger = self.access.ledger
+        now = ledger.now()
+        return quarantine_view(quarantined(ledger, now), now, readable=self._readable(request, user))
+
+    def _readable(self, request: Request, user: Any) -> Callable[[str], bool]:
+        """Give the question whether the user may read a rollout; each is asked once."""
+        ledger = self.access.ledger
+
+        @cache
+        def readable(rollout: str) -> bool:
+            row = ledger.rollout(rollout)
+            return row is not None and self.guard.may(request, user, dags_of(row), Access.ROLLOUT)
+
+        return readable
 
     def of_run(self, request: Request, user: Any, dag_id: str, run_id: str) -> dict[str, JsonValue]:
         """Make the page's document of a DAG run; without a rollout it has the sentence that says why."""
@@ -185,6 +197,10 @@ def _add_lists(router: APIRouter, guard: Guard, reader: Reader) -> None:
     @router.get("/leases")
     def leases(request: Request, user: User) -> Response:
         return answer(request, reader.leases(request, user))
+
+    @router.get("/quarantine")
+    def quarantine(request: Request, user: User) -> Response:
+        return answer(request, reader.quarantine(request, user))
 
     @router.get("/run/{dag_id}/{run_id:path}")
     def run(request: Request, user: User, dag_id: str, run_id: str) -> Response:
