@@ -243,6 +243,8 @@ def _numbers(treated: Counts, other: Counts | None, course: Course, level: float
         alarm_at=course.alarm_at(level),
         looks=len(course.evidence),
         before_ratio=float(np.exp(known.log_ratio)) if known else None,
+        treated_per_host=treated.per_host if known else None,
+        reference_per_host=other.per_host if known and other else None,
     )
 
 

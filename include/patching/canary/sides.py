@@ -78,6 +78,11 @@ class Counts:
         """Error share, None without requests; at most 1."""
         return min(1.0, self.errors / self.requests) if self.requests > 0 else None
 
+    @property
+    def per_host(self) -> float | None:
+        """Requests of a host, None without hosts."""
+        return self.requests / self.hosts if self.hosts else None
+
 
 def counts(panel: Panel) -> Counts:
     """Sum the targets that have data."""

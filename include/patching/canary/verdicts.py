@@ -27,6 +27,8 @@ class Numbers(Value):
     look: 1 over the largest ``evidence`` of all ``looks``. ``alarm_at`` is the first look at which the evidence reached
     ``evidence_needed`` = 1/alpha, ``alpha`` being this metric's and wave's share of the bound. ``spread`` is σ of a
     host's log ratio, ``before_ratio`` the treated error share over the control's before the wave.
+    ``treated_per_host`` and ``reference_per_host`` are the requests of a host on each side, where that is the control
+    in the same time: how alike their load is.
     Gauges have levels instead of shares, values counted as ``treated_requests``, and ``host_effect``, the
     Hodges-Lehmann factor between hosts.
     """
@@ -53,6 +55,8 @@ class Numbers(Value):
     treated_level: float | None = None
     reference_level: float | None = None
     host_effect: float | None = None
+    treated_per_host: float | None = None
+    reference_per_host: float | None = None
 
 
 @dataclass(frozen=True)

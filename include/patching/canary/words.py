@@ -13,7 +13,13 @@ def shares(numbers: Numbers, label: str, limit: float | None) -> str:
     lead = f"error share {percent(numbers.treated_share)} of {count(numbers.treated_requests)} requests"
     if limit is not None:
         return f"{lead}, limit {percent(limit)}"
-    return f"{lead}, against {percent(numbers.reference_share)} of {count(numbers.reference_requests)} at {label}"
+    mine, theirs = _a_host(numbers.treated_per_host), _a_host(numbers.reference_per_host)
+    other = f"{percent(numbers.reference_share)} of {count(numbers.reference_requests)}{theirs}"
+    return f"{lead}{mine}, against {other} at {label}"
+
+
+def _a_host(requests: float | None) -> str:
+    return "" if requests is None else f" ({count(requests)} a host)"
 
 
 def conclusion(numbers: Numbers, compare: Compare, *, leaning: bool, limit: float | None) -> str:

@@ -44,12 +44,13 @@ class Exclusion(Value):
 
 
 class PlannedWave(Value):
-    """One ordered part of a plan."""
+    """One ordered part of a plan; ``control`` is None in plans of releases that chose it when the wave began."""
 
     index: int
     canary: bool
     targets: tuple[str, ...]
     soak: float = 0.0
+    control: tuple[str, ...] | None = None
 
 
 class CheckPower(Value):
@@ -122,6 +123,15 @@ class Plan(Value):
         found = self.wave(wave)
         targets = [item.target for item in self.targets]
         return dependents(self.policy.spec.rollout, targets, found.targets) if found is not None else {}
+
+    def control(self, wave: int) -> tuple[str, ...]:
+        """Targets that a wave is compared with, as frozen; in older plans all later ones that do not depend on it."""
+        found = self.wave(wave)
+        if found is not None and found.control is not None:
+            return found.control
+        affected = {name for names in self.dependents(wave).values() for name in names}
+        later = [item.target.name for item in self.targets if item.wave > wave]
+        return tuple(name for name in later if name not in affected)
 
     def wave(self, index: int) -> PlannedWave | None:
         """Wave by its number from 1, None where the plan has fewer."""

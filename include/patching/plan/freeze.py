@@ -9,8 +9,9 @@ from patching.advisory import Finding, Priority
 from patching.change import Patch, Refusal, Undo
 from patching.limits import PatchLimits
 from patching.plan.capacity import Domain, blocked, domains, service_of, services, shared, shared_reboots
+from patching.plan.control import choose_control, represented
 from patching.plan.dependents import dependents
-from patching.plan.document import Exclusion, Plan, PlannedTarget
+from patching.plan.document import Exclusion, Plan, PlannedTarget, PlannedWave
 from patching.plan.order import Order
 from patching.plan.power import plan_power
 from patching.plan.reversibility import refuse_ungated, sentence
@@ -65,17 +66,19 @@ def freeze_plan(
     stuck = {item.target.name: said for item in candidates if (said := places.blocked(item.target)) is not None}
     moving = [item for item in candidates if item.target.name not in stuck]
     left = [*exclusions, *(Exclusion(target=name, code=code, reason=said) for name, (code, said) in stuck.items())]
+    everyone, seed = [item.target for item in moving], digest({"policy": digest(policy), "rollout": rollout})
     waves = plan_waves(
         rules,
-        [item.target for item in moving],
-        seed=digest({"policy": digest(policy), "rollout": rollout}),
+        everyone,
+        seed=seed,
         ranks={item.target.name: item.priority.rank for item in moving},
-        depths=Order(rules, [item.target for item in moving]).depth,
+        depths=Order(rules, everyone).depth,
     )
     wave_of = {name: wave.index for wave in waves for name in wave.targets}
     planned = [_planned(item, wave_of[item.target.name], policy) for item in moving]
     planned.sort(key=lambda item: (item.wave, item.priority.rank, item.target.name))
     affected = {wave.index: dependents(rules, [item.target for item in planned], wave.targets) for wave in waves}
+    waves = _with_control(rules, everyone, waves, affected, seed)
     refuse_ungated(policy, [(item.target.name, item.undo) for item in planned])
     needed, reason = approval_needed(policy, planned, emergency=emergency)
     return Plan(
@@ -89,7 +92,13 @@ def freeze_plan(
         targets=tuple(planned),
         exclusions=tuple(sorted(left, key=lambda item: (item.code, item.target))),
         waves=waves,
-        power=plan_power(policy.spec.verify, waves, affected, watched=bool(rules.watch)),
+        power=plan_power(
+            policy.spec.verify,
+            waves,
+            affected,
+            watched=bool(rules.watch),
+            controls={wave.index: represented(rules, everyone, wave) for wave in waves[:-1]},
+        ),
         blocked_domains=tuple(dict.fromkeys(said for _, said in stuck.values())),
         domain_limits=_places(places.domains),
         service_limits=_places(places.services),
@@ -99,6 +108,23 @@ def freeze_plan(
         approval_reason=reason,
         advisories=tuple(sorted({item.advisory for one in moving for item in one.findings} & set(advisories))),
     )
+
+
+def _with_control(
+    rules: RolloutRules,
+    targets: Sequence[Target],
+    waves: Sequence[PlannedWave],
+    affected: Mapping[int, Mapping[str, Sequence[str]]],
+    seed: str,
+) -> tuple[PlannedWave, ...]:
+    """Freeze with every wave whom it is compared with: who comes later and does not depend on what it changes."""
+    later, found = {target.name for target in targets}, []
+    for wave in waves:
+        later -= set(wave.targets)
+        depending = {name for names in affected[wave.index].values() for name in names}
+        control = choose_control(rules, targets, wave.targets, later - depending, seed)
+        found.append(wave.model_copy(update={"control": control}))
+    return tuple(found)
 
 
 class _Places:

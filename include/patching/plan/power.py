@@ -16,6 +16,9 @@ from patching.plan.document import CheckPower, PlannedWave
 from patching.policy import Check
 from patching.quantity import format_duration, fraction
 
+CONTROL = "control"
+"""Name of the statement that says whom the control of a wave represents."""
+
 CONFIDENCE = 0.95
 SMALL_FLEET = 3
 FEW_CONTROLS = 3
@@ -38,28 +41,28 @@ def plan_power(
     affected: Mapping[int, Mapping[str, Sequence[str]]] | None = None,
     *,
     watched: bool = False,
+    controls: Mapping[int, str] | None = None,
 ) -> tuple[CheckPower, ...]:
     """State for every wave what the checks can see there; a small fleet and missing checks are said as they are.
 
     Statements about the plan as a whole have check ``-`` and stand with the first wave. ``affected``: for
     each wave the services that depend on it, with their targets. ``watched``: the rollout is watched after its end.
+    ``controls`` says whom the control of a wave represents (``plan.control``): a statement named ``control``.
     """
     if not waves:
         return ()
-    total = sum(len(wave.targets) for wave in waves)
-    said = _of_fleet(total, checks)
-    left = total
-    affected, gone = affected or {}, set[str]()
+    said = _of_fleet(sum(len(wave.targets) for wave in waves), checks)
+    affected = affected or {}
     number = sum(len(services) for services in affected.values())
     looks = looks_of(checks, [len(wave.targets) for wave in waves], watched=watched, dependents=number)
     shares = [share_of(check, checks, looks) for check in checks]
+    beside = any(check.metric is not None and "control" in check.compare.against for check in checks)
     for wave in waves:
-        left -= len(wave.targets)
-        gone |= set(wave.targets)
         services = affected.get(wave.index, {})
-        controls = left - len({name for names in services.values() for name in names} - gone)
+        if beside and (whom := (controls or {}).get(wave.index)):
+            said.append(CheckPower(check=CONTROL, wave=wave.index, comparison="control", statement=whom))
         said += [
-            _probe(check, wave) if check.metric is None else _metric(check, wave, controls, share)
+            _probe(check, wave) if check.metric is None else _metric(check, wave, len(wave.control or ()), share)
             for check, share in zip(checks, shares, strict=True)
         ]
         said += [

@@ -114,4 +114,9 @@ class _Deal:
         return taken
 
     def _lot(self, name: str) -> str:
-        return hashlib.sha256(f"{self.seed}\x1f{name}".encode()).hexdigest()
+        return lot(self.seed, name)
+
+
+def lot(seed: str, name: str) -> str:
+    """Draw a lot: a hash, which is no chance, and with another seed another draw."""
+    return hashlib.sha256(f"{seed}\x1f{name}".encode()).hexdigest()

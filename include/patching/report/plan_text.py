@@ -13,6 +13,7 @@ from datetime import datetime
 from patching.change import Patch, Refusal
 from patching.diagnostics import printable
 from patching.plan.document import CheckPower, Exclusion, Plan, PlannedTarget, PlannedWave
+from patching.plan.power import CONTROL
 from patching.plan.reversibility import gates
 from patching.quantity import format_duration
 from patching.value import JsonValue
@@ -70,7 +71,7 @@ def render_plan(plan: Plan, now: datetime | None = None, *, width: int = WIDTH) 
     lines += [f"  error budget {view.sentence}" for view in plan.error_budgets]
     for wave in plan.waves:
         lines += ["", f"  {_wave_title(wave)}", *(f"    {line}" for line in _wave_lines(plan, wave))]
-        lines += [f"    check {item.check}: {item.statement}" for item in _checks(plan, wave)]
+        lines += [f"    {_named(item)}: {item.statement}" for item in _checks(plan, wave)]
     if plan.exclusions:
         lines += ["", "  left out", *(f"    {line}" for line in _exclusion_lines(plan.exclusions))]
     lines += ["", f"Approval: {_approval(plan)}", summary(plan)]
@@ -110,6 +111,10 @@ def _of_fleet(plan: Plan) -> list[str]:
 
 def _checks(plan: Plan, wave: PlannedWave) -> list[CheckPower]:
     return [item for item in plan.power if item.wave == wave.index and item.check != "-"]
+
+
+def _named(item: CheckPower) -> str:
+    return item.check if item.check == CONTROL else f"check {item.check}"
 
 
 def _fenced(lines: Iterable[str]) -> list[str]:

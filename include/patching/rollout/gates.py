@@ -194,12 +194,7 @@ def _open(site: Site, plan: Plan, answer: GateAnswer, run_id: str) -> GateAnswer
     found = plan.wave(wave)
     targets = list(found.targets) if found else []
     gone = (Outcome.SUPERSEDED, Outcome.QUARANTINED)
-    affected = {name for names in plan.dependents(wave).values() for name in names}
-    control = [
-        item.target.name
-        for item in plan.targets
-        if item.wave > wave and item.target.name not in affected and rows[item.target.name].outcome not in gone
-    ]
+    control = [name for name in plan.control(wave) if rows[name].began_at is None and rows[name].outcome not in gone]
     passed = ", ".join(_passes(plan))
     reason = f"open (emergency: passes {passed})" if passed else "open"
     body = {"wave": wave, "targets": targets, "control": control, "run": run_id}

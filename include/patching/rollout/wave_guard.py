@@ -45,7 +45,7 @@ class WaveGuard:
         found = plan.wave(wave)
         self.length = block_length(found.soak if found is not None else 0.0)
         self.checks = [check for check in plan.policy.spec.verify if watches(check)]
-        self.affected = {name for names in plan.dependents(wave).values() for name in names}
+        self.control = set(plan.control(wave))
         self.again = reopenings(site.ledger, plan.rollout, wave)
         self.began = site.clock()
 
@@ -89,7 +89,7 @@ class WaveGuard:
         free = max([self.began, *(datetime.fromisoformat(entry.body["end"]) for entry in mine)])
         rows = ledger.targets(rollout)
         wave = [_course(row) for row in rows if row.wave == self.wave]
-        rest = [_course(row) for row in rows if row.wave > self.wave and row.target not in self.affected]
+        rest = [_course(row) for row in rows if row.target in self.control]
         return next_block(len(mine) + 1, free, wave, rest, self.length, self.site.clock())
 
     async def _judged(self, check: Check, block: Block) -> bool:

@@ -66,10 +66,13 @@ def test_case(path: Path) -> None:
 def test_reason_says_shares_requests_and_the_possible_ratio() -> None:
     case = {"canary": {"a": [12, 1000]}, "control": {"c": [10, 1000], "d": [10, 1000]}, "before": {"a": [50, 5000]}}
     verdict = judge(case)
-    assert verdict.reason.startswith("errors: error share 1.2 % of 1 000 requests, against 1 % of 2 000")
+    assert verdict.reason.startswith(
+        "errors: error share 1.2 % of 1 000 requests (1 000 a host), against 1 % of 2 000 (1 000 a host) at"
+    )
     assert "the true ratio may be up to" in verdict.reason
     assert verdict.numbers is not None
     assert verdict.numbers.ratio == pytest.approx(1.2)
+    assert (verdict.numbers.treated_per_host, verdict.numbers.reference_per_host) == (1000, 1000)
 
 
 def test_passed_over_comparisons_say_why() -> None:

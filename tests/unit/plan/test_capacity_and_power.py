@@ -80,10 +80,12 @@ def test_plan_that_does_not_say_its_limits_counts_the_planned_targets() -> None:
 
 
 def waves(*sizes: int, soak: float = 600.0) -> list[PlannedWave]:
-    return [
+    made = [
         PlannedWave(index=number, canary=number == 1, targets=tuple(f"w{number}-{i}" for i in range(size)), soak=soak)
         for number, size in enumerate(sizes, 1)
     ]
+    rest = [tuple(name for wave in made[number:] for name in wave.targets) for number in range(1, len(made) + 1)]
+    return [wave.model_copy(update={"control": control}) for wave, control in zip(made, rest, strict=True)]
 
 
 def metric(**compare: Any) -> Check:

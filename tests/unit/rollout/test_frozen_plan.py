@@ -7,7 +7,17 @@ from pathlib import Path
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.rollout.answers import GateState
 from patching.rollout.record import frozen_plan
+from patching.value import JsonValue
 from unit.rollout.fleet import Fleet
+
+
+def freeze(fleet: Fleet, plan: JsonValue) -> str:
+    """Write a plan's document into the ledger as the frozen one."""
+    document = fleet.ledger.store_document("plan", plan)
+    targets = [{"name": item["target"]["name"], "wave": item["wave"]} for item in plan["targets"]]
+    body = {"plan": document, "targets": targets}
+    fleet.ledger.append(NewEntry(chain=fleet.rollout, kind=EntryKind.PLAN_FROZEN, key="plan", body=body))
+    return document
 
 
 async def test_plan_that_an_earlier_release_froze_keeps_its_digest_and_its_approval(tmp_path: Path) -> None:
@@ -19,10 +29,9 @@ async def test_plan_that_an_earlier_release_froze_keeps_its_digest_and_its_appro
     for name in ("error_budgets", "shared_reboots", "service_limits"):
         del earlier[name]
     del earlier["policy"]["spec"]["error_budgets"]
-    document = fleet.ledger.store_document("plan", earlier)
-    targets = [{"name": item["target"]["name"], "wave": item["wave"]} for item in earlier["targets"]]
-    body = {"plan": document, "targets": targets}
-    fleet.ledger.append(NewEntry(chain=fleet.rollout, kind=EntryKind.PLAN_FROZEN, key="plan", body=body))
+    for wave in earlier["waves"]:
+        del wave["control"]
+    document = freeze(fleet, earlier)
 
     plan = frozen_plan(fleet.site, fleet.rollout)
     assert plan is not None
@@ -31,3 +40,27 @@ async def test_plan_that_an_earlier_release_froze_keeps_its_digest_and_its_appro
     assert await fleet.approve("alice")
     assert fleet.ledger.find(fleet.rollout, f"approved:{document}") is not None
     assert (await fleet.gate(1)).state is GateState.OPEN
+    started = fleet.ledger.find(fleet.rollout, "wave-started:1")
+    assert started is not None
+    assert set(started.body["control"]) == {name for wave in plan.waves[1:] for name in wave.targets}
+
+
+async def test_gate_compares_with_the_frozen_control_less_who_has_begun(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    await fleet.discover()
+    other = Fleet(tmp_path / "other")
+    await other.plan()
+    canary, *later = other.frozen.waves
+    first, second = later[0].targets[:1], later[1].targets[:1]
+    narrowed = canary.model_copy(update={"control": (*first, *second)})
+    made = other.frozen.model_copy(update={"rollout": fleet.rollout, "waves": (narrowed, *later)})
+    freeze(fleet, made.model_dump(mode="json"))
+    assert await fleet.approve()
+    row = NewEntry(
+        chain=fleet.rollout, kind=EntryKind.TARGET_BEGAN, key=f"began:{second[0]}", target=second[0], body={}
+    )
+    fleet.ledger.append(row)
+    assert (await fleet.gate(1)).state is GateState.OPEN
+    started = fleet.ledger.find(fleet.rollout, "wave-started:1")
+    assert started is not None
+    assert started.body["control"] == list(first)
