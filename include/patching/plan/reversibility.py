@@ -80,7 +80,7 @@ def gates(plan: Plan) -> list[str]:
     """Say what a plan changes for good, on how many targets, and what is done about it; empty where nothing is."""
     counts = Counter(sentence(item) for one in plan.targets for item in one.undo.irreversible if item.declared)
     if not counts:
-        return []
+        return _undrillable(plan)
     spec = plan.policy.spec
     said = [f"IRREVERSIBLE on {count} of {len(plan.targets)} targets: {text}" for text, count in counts.items()]
     hooks = ", ".join(hook.title for hook in spec.hooks if hook.backup)
@@ -96,7 +96,16 @@ def gates(plan: Plan) -> list[str]:
         said.append("the undo is tried on the first canary before wave 2")
     said += [f"accepted without a drill: {why}" for rule in rules if (why := rule.accept.without_drill)]
     then = "nothing is undone" if spec.on_failure.irreversible == "hold" else "only the others are undone"
-    return [*said, f"a bad verdict holds there: {then} without proof that it can be"]
+    return [*said, f"a bad verdict holds there: {then} without proof that it can be", *_undrillable(plan)]
+
+
+def _undrillable(plan: Plan) -> list[str]:
+    """Say that the drill will hold the rollout, where the driver knows of every canary that it cannot be undone."""
+    canaries = [item.undo.irreversible for item in plan.targets if item.wave == 1]
+    found = [next((one for one in undo if not one.declared), None) for undo in canaries]
+    if not plan.policy.spec.rollout.drill or not found or found[0] is None or None in found:
+        return []
+    return [f"the rollback drill cannot pass and will hold the rollout, for on every canary {sentence(found[0])}"]
 
 
 def _declares(rule: IrreversibleRule, component: str) -> bool:

@@ -14,7 +14,7 @@ from patching.channels.base import Channel
 from patching.drivers.base import PatchDriver
 from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind, NewEntry
-from patching.plan.document import Plan
+from patching.plan.document import Plan, PlannedTarget
 from patching.rollout.brake import Brake
 from patching.rollout.record import Record
 from patching.rollout.reversibility import PROVEN
@@ -86,15 +86,21 @@ async def drill(record: Record, plan: Plan, brake: Brake, channel: Channel, driv
 
 
 def _candidate(plan: Plan, rows: Sequence[TargetRow]) -> TargetRow | None:
-    """Give the first canary, in the plan's order, that was changed: of those with declared irreversible patches if any.
+    """Give the first canary, in the plan's order, that was changed: if any, one with declared irreversible patches.
 
-    Those need the proof most, and it holds for all targets that get the same ones.
+    Those need the proof most, and it holds for all targets that get the same ones. What the driver knows that it cannot
+    be undone is taken only where every canary is so.
     """
     changed = {row.target: row for row in rows if row.wave == WAVE and row.outcome is Outcome.APPLIED}
     found = plan.wave(WAVE)
     canaries = [item for item in map(plan.planned, found.targets if found else ()) if item is not None]
-    canaries.sort(key=lambda item: not any(one.declared for one in item.undo.irreversible))
+    canaries.sort(key=_fit_for_proof)
     return next((changed[item.target.name] for item in canaries if item.target.name in changed), None)
+
+
+def _fit_for_proof(item: PlannedTarget) -> tuple[bool, bool]:
+    declared = [one.declared for one in item.undo.irreversible]
+    return not all(declared), not any(declared)
 
 
 async def _open_again(record: Record, plan: Plan, name: str) -> None:

@@ -63,7 +63,13 @@ def changed(ledger: Ledger, rollout: str) -> list[TargetRow]:
     """Give the targets on which a step of the change itself began and that are not back."""
     rows = [row for row in ledger.targets(rollout) if row.began_at is not None and row.undo_outcome not in BACK]
     rows = [row for row in rows if row.outcome in (None, Outcome.APPLIED, Outcome.FAILED, Outcome.UNKNOWN)]
-    return [row for row in rows if row.outcome is Outcome.APPLIED or _acted(ledger, row)]
+    # Whoever holds a lease may begin to change its target at any moment.
+    at_work = {lease.target for lease in ledger.leases() if lease.rollout == rollout}
+    return [
+        row
+        for row in rows
+        if row.outcome is Outcome.APPLIED or (row.outcome is None and row.target in at_work) or _acted(ledger, row)
+    ]
 
 
 def _acted(ledger: Ledger, row: TargetRow) -> bool:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from patching.errors import LedgerError, TransitionRefused
 from patching.ledger.entry import CONTROL, EntryKind
+from patching.report.plan_text import render_plan
 from patching.report.rollout_report import make_report
 from patching.report.rollout_view import VIEW_KINDS, rollout_view
 from patching.rollout import control, control_targets
 from patching.rollout.answers import VerdictName
 from patching.rollout.incidents import incidents, lock_of, release
+from patching.rollout.reversibility import what_stays
 from unit.rollout.fleet import Fleet
 from unit.rollout.test_crash_points import kill_at
 
 WHY = "its data are migrated"
 ACCEPT = {"withoutBackup": "a replica has everything", "withoutDrill": "tried in the lab"}
 RULE = {"match": ["db"], "reason": WHY, "accept": ACCEPT}
+UNDRILLED = {**RULE, "accept": {"withoutDrill": "tried"}}
 BACKUP = {"command": {"name": "snapshot", "enter": "snap"}, "backup": True}
 TWO = [{"canary": {"count": 2}}, {"size": "100%"}]
 
@@ -309,8 +316,7 @@ async def test_report_has_what_cannot_be_undone_and_the_legs_of_the_drill(tmp_pa
 
 
 async def test_backup_is_not_made_again_of_a_target_in_mid_change(tmp_path: Path) -> None:
-    undrilled = {**RULE, "accept": {"withoutDrill": "tried"}}
-    fleet = await all_db(tmp_path, hooks=[BACKUP], patches={"irreversible": [undrilled]})
+    fleet = await all_db(tmp_path, hooks=[BACKUP], patches={"irreversible": [UNDRILLED]})
     await fleet.gate(1)
     name = canaries(fleet)[0]
     site = fleet.site
@@ -352,3 +358,75 @@ async def test_worker_killed_in_a_drill_with_a_backup_ends_it_once(tmp_path: Pat
     assert await fleet.wave(1) is VerdictName.PROMOTE
     assert fleet.twice() == []
     assert fleet.ledger.verify() == []
+
+
+async def test_drill_is_done_where_it_can_be_and_the_plan_says_where_it_cannot(tmp_path: Path) -> None:
+    names = [f"web-{number:02d}" for number in range(1, 5)]
+    fleet = Fleet(tmp_path / "all", hosts=4, rollout={"waves": TWO, "drill": True})
+    for name in names:
+        fleet.hosts.change(name, no_undo=["1.0"])
+    await fleet.plan()
+    assert "the rollback drill cannot pass and will hold the rollout" in render_plan(fleet.frozen, width=1000)
+    first, second = canaries(fleet)
+
+    fleet = Fleet(tmp_path / "one", hosts=4, rollout={"waves": TWO, "drill": True})
+    fleet.hosts.change(first, no_undo=["1.0"])
+    await fleet.plan()
+    await fleet.approve("eva")
+    assert "cannot pass" not in render_plan(fleet.frozen, width=1000)
+    assert await fleet.wave(1) is VerdictName.PROMOTE
+    proven = fleet.ledger.find(fleet.rollout, "drill:proven")
+    assert proven is not None
+    assert proven.target == second
+    assert len(fleet.hosts.markers(first)) == 1
+
+
+@pytest.mark.slow
+async def test_target_that_is_at_work_counts_as_changed(tmp_path: Path) -> None:
+    """Its job may begin to install at any moment, so nobody undoes half of its service meanwhile."""
+    fleet = await all_db(tmp_path, hooks=[BACKUP], patches={"irreversible": [UNDRILLED]})
+    await fleet.gate(1)
+    assert kill_at(fleet, "started", 1, "apply:1") == -9
+    begun = [row.target for row in fleet.ledger.targets(fleet.rollout) if row.began_at is not None]
+    assert begun
+    assert set(what_stays(fleet.ledger, fleet.frozen)) == set(begun)
+    fleet.clock.advance(seconds=60)
+    await fleet.apply(1)
+    assert set(what_stays(fleet.ledger, fleet.frozen)) == set(canaries(fleet))
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
+@given(
+    stuck=st.sets(st.sampled_from([f"web-{number:02d}" for number in range(1, 7)]), max_size=3),
+    rest=st.sampled_from(["hold", "undo-others"]),
+    labelled=st.booleans(),
+)
+def test_whole_rollouts_never_touch_what_stays_nor_leave_a_service_by_half(
+    stuck: set[str], rest: str, labelled: bool
+) -> None:
+    """Each zone is a service; all that was changed was judged bad."""
+    rules = {"waves": [{"canary": {"count": 4}}, {"size": "100%"}], **({"service": "az"} if labelled else {})}
+
+    async def bad_rollout(folder: Path) -> tuple[Fleet, VerdictName | None]:
+        fleet = await begun(folder, tuple(stuck), hosts=6, rollout=rules, onFailure={"irreversible": rest})
+        verdict = await judged_bad(fleet)
+        await fleet.finish()
+        return fleet, verdict
+
+    with TemporaryDirectory() as folder:
+        fleet, verdict = asyncio.run(bad_rollout(Path(folder)))
+        changed = set(canaries(fleet))
+        zone = {item.target.name: item.target.labels["az"] for item in fleet.frozen.targets}
+        near = {zone[name] for name in stuck & changed}
+        stays = {name for name in changed if name in stuck or (labelled and zone[name] in near)}
+        undo = not stays or (rest == "undo-others" and stays != changed)
+        assert verdict is (VerdictName.UNDO if undo else VerdictName.HOLD)
+        assert fleet.state == ("held" if stays else "undone")
+        back = {name for name in changed if fleet.versions()[name] == "1.0"}
+        assert back == (changed - stays if undo else set())
+        phases = {(item.target, item.step["phase"]) for item in fleet.ledger.intents(open_only=False)}
+        assert {target for target, phase in phases if phase == "undo"} == back
+        assert (lock_of(fleet.ledger, "web") is not None) == bool(stays)
+        assert fleet.twice() == []
+        assert fleet.ledger.verify() == []
