@@ -199,8 +199,9 @@ MEANING: dict[str, dict[str, str]] = {
         "command": "Run a command on each target.",
         "unit": "Look at service units of each target.",
         "compare": "How what is measured is compared; only with a metric.",
-        "onInconclusive": "What happens when there are not enough data: `hold` stops and waits, `ask` stops and says "
-        "that a person is asked to promote or undo, `promote` goes on.",
+        "onInconclusive": "What happens when there are too few data to decide: `hold` stops and waits, `ask` stops and "
+        "says that a person is asked to promote or undo, `promote` goes on. No data at all, from a target or from the "
+        "source, and a probe without an answer always hold.",
         "critical": "Whether its alarm undoes; the alarm of a check that is not critical holds.",
         "dryRun": "Whether its answer is only recorded, for trying a check out: it neither holds nor undoes.",
     },

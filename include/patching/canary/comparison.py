@@ -44,8 +44,18 @@ def judge_counts(check: Check, measured: Measurements, share: float = 1.0) -> Ch
     silent, idle = without_traffic(measured)
     found, passed_over = _first_with_data(measured, compare, compare.alpha * share)
     if found is None:
-        reason = _no_comparison(counts(measured.canary), silent, passed_over)
-        return verdict_of(check, VerdictName.INCONCLUSIVE, None, reason, silent, idle, passed_over)
+        treated = counts(measured.canary)
+        reason = _no_comparison(treated, silent, passed_over)
+        return verdict_of(
+            check,
+            VerdictName.INCONCLUSIVE,
+            None,
+            reason,
+            silent,
+            idle,
+            passed_over,
+            no_data=treated.requests <= 0,
+        )
     if found.alarm:
         return verdict_of(check, VerdictName.UNDO, found, found.sentence, silent, idle, passed_over)
     if silent:
@@ -63,8 +73,10 @@ def verdict_of(
     silent: tuple[str, ...] = (),
     idle: tuple[str, ...] = (),
     passed_over: tuple[str, ...] = (),
+    *,
+    no_data: bool = False,
 ) -> CheckVerdict:
-    """Put together what the ledger keeps of one check."""
+    """Put together what the ledger keeps of one check; a silent target is no data, too."""
     return CheckVerdict(
         name=check.name,
         verdict=verdict,
@@ -73,6 +85,7 @@ def verdict_of(
         numbers=found.numbers if found else None,
         silent=silent,
         idle=idle,
+        no_data=no_data or bool(silent),
         passed_over=passed_over,
         reason=f"{check.name}: {reason}",
     )

@@ -44,7 +44,10 @@ def judge_levels(check: Check, measured: LevelMeasurements, share: float = 1.0, 
         reason = f"no comparison has enough data ({'; '.join(passed_over)})"
         if silent:
             reason = f"{names(silent)} gave no data after the change, and no data is never a pass; {reason}"
-        return verdict_of(check, VerdictName.INCONCLUSIVE, None, reason, silent, (), tuple(passed_over))
+        nothing = not np.isfinite(measured.canary.values).any()
+        return verdict_of(
+            check, VerdictName.INCONCLUSIVE, None, reason, silent, (), tuple(passed_over), no_data=bool(nothing)
+        )
     verdict, reason = VerdictName.PROMOTE if found.acceptable else VerdictName.INCONCLUSIVE, found.sentence
     if found.alarm:
         verdict = VerdictName.UNDO

@@ -20,8 +20,9 @@ def judge_wave(
     ``checks`` is what the policy asks; without ``targets``, those with any probe result count as the wave's.
 
     Any undo of a critical check or failed probe → undo; else any undo of another check, or any inconclusive answer →
-    hold, unless its check says ``onInconclusive: promote``; else promote. An answer that is missing is inconclusive:
-    what the policy asks must have been answered. A check with ``dryRun`` is recorded and decides nothing.
+    hold, unless its check says ``onInconclusive: promote`` and the answer has data; else promote. What the policy asks
+    must have been answered: a missing answer, a silent target, a probe that could not be asked and a source that failed
+    always hold (F9). A check with ``dryRun`` is recorded and decides nothing.
     """
     dry = {check.name for check in checks if check.dry_run}
     verdict, reason = _decided(
@@ -71,28 +72,37 @@ def _inconclusive(
     probes: Sequence[ProbeResult],
     targets: Sequence[str],
 ) -> tuple[list[str], list[str]]:
-    """Give the reasons that hold, and those that the policy lets pass."""
+    """Give the reasons that hold, and those that the policy lets pass: never one that stands for no data."""
     holding: list[str] = []
     waved_through: list[str] = []
     for check in checks:
-        open_questions = (
-            _open_comparison(check, verdicts) if check.metric is not None else _open_probe(check, probes, targets)
-        )
-        if check.on_inconclusive == "ask":
-            open_questions = [f"the policy asks a person to promote or undo: {text}" for text in open_questions]
-        (waved_through if check.on_inconclusive == "promote" else holding).extend(open_questions)
+        if check.metric is not None:
+            unanswered, undecided = _open_comparison(check, verdicts)
+        else:
+            unanswered, undecided = _open_probe(check, probes, targets), []
+        holding += _put(check, unanswered)
+        (waved_through if check.on_inconclusive == "promote" else holding).extend(_put(check, undecided))
     known = {check.name for check in checks}
     strays = [one.reason for one in verdicts if one.name not in known and one.verdict is not VerdictName.PROMOTE]
     strays += [f"{one.check} on {one.target}: {one.detail}" for one in probes if one.check not in known and not one.ok]
     return holding + strays, waved_through
 
 
-def _open_comparison(check: Check, verdicts: Sequence[CheckVerdict]) -> list[str]:
+def _put(check: Check, open_questions: Sequence[str]) -> list[str]:
+    """Put open questions to a person where the policy asks one."""
+    if check.on_inconclusive != "ask":
+        return list(open_questions)
+    return [f"the policy asks a person to promote or undo: {text}" for text in open_questions]
+
+
+def _open_comparison(check: Check, verdicts: Sequence[CheckVerdict]) -> tuple[list[str], list[str]]:
+    """Give why a metric check is open: what nobody answered, and what was answered without a decision."""
     answers = [verdict for verdict in verdicts if verdict.name == check.name]
     if not answers:
-        return [f"{check.name} gave no answer"]
+        return [f"{check.name} gave no answer"], []
     settled = (VerdictName.PROMOTE, VerdictName.UNDO)
-    return [answer.reason for answer in answers if answer.verdict not in settled]
+    left = [answer for answer in answers if answer.verdict not in settled]
+    return [one.reason for one in left if one.no_data], [one.reason for one in left if not one.no_data]
 
 
 def _open_probe(check: Check, probes: Sequence[ProbeResult], targets: Sequence[str]) -> list[str]:

@@ -75,6 +75,7 @@ class CheckVerdict(Value):
     """One metric check's verdict (promote, undo or inconclusive), how it was reached, and the sentence a person reads.
 
     ``silent`` names treated targets without data; ``idle`` those that got no request before the change nor after it.
+    ``no_data``: a changed target said nothing, or nobody answered at all; such an answer is never waved through (F9).
     ``passed_over`` says of each comparison that was not used why not.
     """
 
@@ -85,13 +86,15 @@ class CheckVerdict(Value):
     numbers: Numbers | None = None
     silent: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
+    no_data: bool = False
     passed_over: tuple[str, ...] = ()
     reason: str
 
     @classmethod
     def unavailable(cls, check: Check, why: str) -> CheckVerdict:
         """Give the verdict of a check whose source failed: inconclusive, with the source's own words."""
-        return cls(name=check.name, verdict=VerdictName.INCONCLUSIVE, reason=f"{check.name}: {why}")
+        reason = f"{check.name}: {why}"
+        return cls(name=check.name, verdict=VerdictName.INCONCLUSIVE, no_data=True, reason=reason)
 
 
 class WaveVerdict(Value):

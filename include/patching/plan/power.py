@@ -147,7 +147,8 @@ def _comparison(check: Check, controls: int, *, later: bool) -> str:
 
 def _requests(check: Check) -> str:
     least = check.compare.min_requests
-    after = "the wave is promoted unseen" if check.on_inconclusive == "promote" else "the wave is held"
+    passes = check.on_inconclusive == "promote"
+    after = "the wave is promoted unseen (held if none comes)" if passes else "the wave is held"
     return (
         f"how many requests come is not known: below {least} {after}, and {least} without an error still allow "
         f"an error share of {_percent(undetected_share(least))}"

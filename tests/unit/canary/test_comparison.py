@@ -75,6 +75,13 @@ def test_reason_says_shares_requests_and_the_possible_ratio() -> None:
     assert (verdict.numbers.treated_per_host, verdict.numbers.reference_per_host) == (1000, 1000)
 
 
+def test_drift_of_the_traffic_share_is_said_with_its_factor() -> None:
+    sides = {"control": {"b": [10, 1000]}, "before": {"a": [50, 5000]}, "control_before": {"b": [50, 5000]}}
+    drifted = judge({"canary": {"a": [30, 3000]}, **sides})
+    assert drifted.verdict is VerdictName.INCONCLUSIVE
+    assert "the treated targets' odds of a request moved by a factor of 3" in drifted.reason
+
+
 def test_passed_over_comparisons_say_why() -> None:
     verdict = judge({"canary": {"a": [0, 100]}, "control": {"c": [0, 3]}, "before": {}})
     assert verdict.passed_over == (
@@ -87,6 +94,22 @@ def test_passed_over_comparisons_say_why() -> None:
 def test_source_that_fails_is_inconclusive() -> None:
     verdict = CheckVerdict.unavailable(check(), "Prometheus did not answer")
     assert (verdict.verdict, verdict.reason) == (VerdictName.INCONCLUSIVE, "errors: Prometheus did not answer")
+    assert verdict.no_data
+
+
+@pytest.mark.parametrize(
+    ("canary", "no_data"),
+    [
+        ({"a": [0, 1000], "b": [None, None]}, True),
+        ({"a": [None, None]}, True),
+        ({"a": [0, 0]}, True),
+        ({"a": [0, 3]}, False),
+    ],
+)
+def test_no_data_is_told_apart_from_too_few(canary: dict[str, Any], no_data: bool) -> None:
+    """F9: a silent target, and a wave without a request, are no data; three requests are few."""
+    verdict = judge({"canary": canary, "control": {"c": [10, 1000]}, "before": {}})
+    assert (verdict.verdict, verdict.no_data) == (VerdictName.INCONCLUSIVE, no_data)
 
 
 def test_verdict_survives_the_ledger() -> None:

@@ -105,7 +105,7 @@ def test_host_without_values_is_never_promoted() -> None:
     measured = fleet(5)
     gone = Levels(measured.canary.targets, measured.canary.ends, np.full_like(measured.canary.values, np.nan))
     verdict = judged(LevelMeasurements(gone, measured.control, measured.before, measured.control_before))
-    assert (verdict.verdict, verdict.silent) == (VerdictName.INCONCLUSIVE, ("w0",))
+    assert (verdict.verdict, verdict.silent, verdict.no_data) == (VerdictName.INCONCLUSIVE, ("w0",), True)
 
 
 def test_host_that_falls_silent_is_named() -> None:
@@ -116,7 +116,7 @@ def test_host_that_falls_silent_is_named() -> None:
     verdict = judged(
         LevelMeasurements(stale, measured.control, measured.before, measured.control_before), maxRelativeIncrease="50%"
     )
-    assert (verdict.verdict, verdict.silent) == (VerdictName.INCONCLUSIVE, ("w0",))
+    assert (verdict.verdict, verdict.silent, verdict.no_data) == (VerdictName.INCONCLUSIVE, ("w0",), True)
 
 
 def test_level_of_zero_has_no_relative_change() -> None:

@@ -75,6 +75,19 @@ def test_inconclusive_may_pass_only_where_its_own_check_allows_it() -> None:
     assert judge_wave(answers, [], [ERRORS, LENIENT], TARGETS).verdict is VerdictName.HOLD
 
 
+@pytest.mark.parametrize("how", ["promote", "ask", "hold"])
+def test_no_data_holds_whatever_the_policy_says_of_inconclusive_answers(how: str) -> None:
+    """F9: Prometheus does not answer, nobody answered at all, and a probe that could not be asked."""
+    check = LENIENT.model_copy(update={"on_inconclusive": how})
+    down = CheckVerdict.unavailable(check, "Prometheus did not answer")
+    assert judge_wave([down], [], [check], TARGETS).verdict is VerdictName.HOLD
+    assert judge_wave([], [], [check], TARGETS).verdict is VerdictName.HOLD
+    page = PAGE.model_copy(update={"on_inconclusive": how})
+    verdict = judge_wave([], [probed("a", True), probed("b", None)], [page], TARGETS)
+    assert verdict.verdict is VerdictName.HOLD
+    assert "could not be answered for b" in verdict.reason
+
+
 def test_policy_without_checks_says_that_nothing_was_measured() -> None:
     verdict = judge_wave([], [], [], TARGETS)
     assert verdict.verdict is VerdictName.PROMOTE
