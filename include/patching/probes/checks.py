@@ -1,12 +1,13 @@
-"""Run a policy's per-target checks on one target."""
+"""Run a policy's per-target checks: on one target over its session, and on many at once."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from patching.canary.verdicts import ProbeResult
 from patching.change import Reply, Step
-from patching.channels.base import Session
+from patching.channels.base import Channel, Session
 from patching.errors import ChannelError
 from patching.policy import Check
 from patching.probes.command import command_step
@@ -16,7 +17,7 @@ from patching.target import Target
 
 MOST_DETAIL = 300
 
-__all__ = ["ProbeResult", "run_probes"]
+__all__ = ["ProbeResult", "check_fleet", "run_probes"]
 
 
 async def run_probes(session: Session, target: Target, checks: Sequence[Check]) -> list[ProbeResult]:
@@ -33,6 +34,32 @@ async def run_probes(session: Session, target: Target, checks: Sequence[Check]) 
         elif check.unit is not None:
             results.append(await _ask(session, target, check.name, unit_step(check.name, check.unit)))
     return results
+
+
+async def check_fleet(
+    channel: Channel, targets: Sequence[Target], checks: Sequence[Check], *, concurrency: int
+) -> list[ProbeResult]:
+    """Ask every per-target check of many targets, ``concurrency`` at once; the answers come in the targets' order.
+
+    One that cannot be logged in to gives ok None for each check: nobody knows, and that is not a pass.
+    """
+    room = asyncio.Semaphore(concurrency)
+
+    async def one(target: Target) -> list[ProbeResult]:
+        async with room:
+            try:
+                session = await channel.open(target)
+            except ChannelError as error:
+                return [
+                    ProbeResult(check=check.name, target=target.name, ok=None, detail=str(error)) for check in checks
+                ]
+            try:
+                return await run_probes(session, target, checks)
+            finally:
+                await session.close()
+
+    answers = await asyncio.gather(*(one(target) for target in targets))
+    return [answer for found in answers for answer in found]
 
 
 async def _ask(session: Session, target: Target, check: str, step: Step) -> ProbeResult:

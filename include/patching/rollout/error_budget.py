@@ -19,6 +19,8 @@ from patching.rollout.states import AT_WORK, RolloutState
 
 FRESH = timedelta(minutes=10)
 """A look that is older says nothing about now."""
+SOAK_LOOKS = timedelta(minutes=2, seconds=30)
+"""How often a soaking wave asks: twice in the shortest window (5 min) of the burn rates."""
 
 
 async def look_at_budgets(site: Site, policy: Policy, now: datetime) -> tuple[BudgetView, ...]:
@@ -91,11 +93,30 @@ def eased(site: Site, plan: Plan, wave: int) -> Plan:
     return plan.model_copy(update={"domain_limits": domains, "service_limits": services})
 
 
+def _bound(plan: Plan) -> bool:
+    """Say whether error budgets may hold this rollout: an emergency may ignore them."""
+    spec = plan.policy.spec
+    return bool(spec.error_budgets) and not (plan.emergency and "error-budget" in spec.emergency.ignore)
+
+
+def next_budget_look(plan: Plan, now: datetime) -> datetime | None:
+    """Say when the budgets of a soaking wave are looked at next; None where they hold nothing."""
+    return now + SOAK_LOOKS if _bound(plan) else None
+
+
+async def burning(site: Site, plan: Plan, wave: int) -> str | None:
+    """Look at the error budgets of a wave that soaks; one at page level holds the rollout, and the sentence says so.
+
+    Raises LedgerUnavailable.
+    """
+    found = await record_budgets(site, plan.rollout, wave) if _bound(plan) else None
+    return hold_for(site, plan.rollout, found) if found is not None and found.level is Level.PAGE else None
+
+
 @asynccontextmanager
 async def watched(site: Site, plan: Plan, wave: int) -> AsyncIterator[None]:
     """Look at the error budgets while the body applies a wave; one that burns holds the rollout: nothing new begins."""
-    spec = plan.policy.spec
-    if not spec.error_budgets or (plan.emergency and "error-budget" in spec.emergency.ignore):
+    if not _bound(plan):
         yield
         return
     async with beside(_watch(site, plan.rollout, wave)):

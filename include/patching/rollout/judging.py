@@ -9,17 +9,17 @@ from patching.canary.error_budget import Level
 from patching.canary.judge import judge_wave
 from patching.canary.verdicts import CheckVerdict, ProbeResult, WaveVerdict
 from patching.change import Outcome, TargetState
-from patching.errors import ChannelError, MetricSourceUnavailable
+from patching.errors import MetricSourceUnavailable
 from patching.ledger.base import RolloutRow, TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan
-from patching.probes.checks import run_probes
+from patching.probes.checks import check_fleet
 from patching.quantity import format_duration
 from patching.rollout.answers import JudgeAnswer, VerdictName
 from patching.rollout.asked import Asked, asked_of, judge_asked, measure_asked
 from patching.rollout.budgets import Stop, answered_for, spent
 from patching.rollout.drill import failed_drill, missing
-from patching.rollout.error_budget import record_budgets
+from patching.rollout.error_budget import burning, next_budget_look, record_budgets
 from patching.rollout.gates import closed_by_time, reopenings, verdict_of
 from patching.rollout.guard import early_alarm, next_look
 from patching.rollout.losses import loss_stop, lost_targets
@@ -115,6 +115,13 @@ def _held(site: Site, plan: Plan, wave: int, stop: Stop) -> JudgeAnswer:
     return JudgeAnswer(wave=wave, verdict=held, sentence=_said(stop))
 
 
+def _held_by_budget(site: Site, plan: Plan, wave: int, sentence: str) -> JudgeAnswer:
+    """Answer for a wave whose service burns its error budget while it soaks: once resumed, its soak goes on."""
+    row = site.ledger.rollout(plan.rollout)
+    held = VerdictName.HOLD if row is not None and row.state is RolloutState.HELD else None
+    return JudgeAnswer(wave=wave, verdict=held, sentence=sentence)
+
+
 def _unfinished(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], run_id: str) -> JudgeAnswer:
     left = open_rows(rows, wave)
     unknown = [row.target for row in left if row.outcome is Outcome.UNKNOWN]
@@ -159,7 +166,10 @@ def _soaks_until(plan: Plan, wave: int, rows: Sequence[TargetRow]) -> datetime |
 async def _soaking(
     site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], control: list[str], until: datetime
 ) -> JudgeAnswer:
-    """Let the wave soak, unless the guard finds an alarm: then conclude at once."""
+    """Let the wave soak, unless an error budget burns, which holds, or the guard finds an alarm: then conclude."""
+    held = await burning(site, plan, wave)
+    if held is not None:
+        return _held_by_budget(site, plan, wave, held)
     found = plan.wave(wave)
     soak = found.soak if found is not None else 0.0
     applied = [row for row in rows if row.outcome is Outcome.APPLIED]
@@ -173,9 +183,9 @@ async def _soaking(
     left = format_duration((until - site.clock()).total_seconds())
     text = f"wave {wave} soaks until {until:%H:%M:%S} UTC"
     say_waiting(site, plan.rollout, text)
-    again = next_look(soak, site.clock(), until)
-    asked = next_round(plan, site.clock())
-    again = again if asked is None else min(again, asked)
+    now = site.clock()
+    looks_at = (next_look(soak, now, until), next_round(plan, now), next_budget_look(plan, now))
+    again = min(moment for moment in looks_at if moment is not None)
     return JudgeAnswer(wave=wave, verdict=None, sentence=f"{text} ({left} left)", again_at=again)
 
 
@@ -222,25 +232,10 @@ def _untouched(site: Site, plan: Plan, control: Sequence[str]) -> list[str]:
 async def _probe_again(site: Site, plan: Plan, applied: Sequence[TargetRow]) -> list[ProbeResult]:
     """Run the per-target checks once more after the soak; a target that does not answer now does not pass."""
     checks = [check for check in plan.policy.spec.verify if check.metric is None]
-    if not checks:
-        return []
-    channel, results = site.channel(plan.policy.spec.driver.connection), []
-    for row in applied:
-        planned = plan.planned(row.target)
-        if planned is None:
-            continue
-        try:
-            session = await channel.open(planned.target)
-        except ChannelError as error:
-            results += [
-                ProbeResult(check=check.name, target=row.target, ok=None, detail=str(error)) for check in checks
-            ]
-            continue
-        try:
-            results += await run_probes(session, planned.target, checks)
-        finally:
-            await session.close()
-    return results
+    found = [plan.planned(row.target) for row in applied] if checks else []
+    targets = [planned.target for planned in found if planned is not None]
+    channel = site.channel(plan.policy.spec.driver.connection)
+    return await check_fleet(channel, targets, checks, concurrency=site.concurrency)
 
 
 async def _judge_metric(

@@ -10,6 +10,7 @@ import pytest
 from patching.ledger.entry import EntryKind
 from patching.report.plan_text import render_plan
 from patching.rollout.answers import GateState, VerdictName
+from patching.rollout.control import resume
 from unit.rollout.fleet import Fleet
 
 BUDGETS: list[dict[str, Any]] = [
@@ -131,3 +132,36 @@ async def test_last_wave_is_not_promoted_while_the_budget_burns(tmp_path):
     assert answer.verdict is VerdictName.HOLD
     assert answer.sentence.startswith("error budget shop: burns 20.0 ×")
     assert fleet.state == "held"
+
+
+async def test_budget_that_burns_while_a_wave_soaks_holds_at_once_and_the_soak_goes_on_when_resumed(tmp_path):
+    """A long soak is no reason to look away: the next gate would be an hour too late."""
+    waves = [{"canary": {"count": 1}, "soak": "1h"}, {"size": "100%"}]
+    fleet = await begun(tmp_path, rollout={"waves": waves})
+    await fleet.gate(1)
+    await fleet.apply(1)
+    answer = await fleet.judge(1)
+    assert answer.again_at is not None
+    assert (answer.again_at - fleet.clock()).total_seconds() <= 150
+    fleet.metrics.share = 0.02
+    fleet.clock.advance(minutes=3)
+    answer = await fleet.judge(1)
+    assert (answer.verdict, fleet.state) == (VerdictName.HOLD, "held")
+    assert "or undo what it changed" in answer.sentence
+    fleet.metrics.share = 0.0
+    resume(fleet.ledger, fleet.rollout, "eva", "calm again")
+    fleet.new_run("run-2")
+    assert (await fleet.judge(1)).verdict is None
+
+
+async def test_emergency_that_may_pass_the_error_budget_soaks_on(tmp_path):
+    rules = {"ignore": ["error-budget"], "approval": {"required": 0}}
+    waves = [{"canary": {"count": 1}, "soak": "1h"}, {"size": "100%"}]
+    fleet = Fleet(tmp_path, errorBudgets=BUDGETS, emergency=rules, rollout={"waves": waves})
+    fleet.new_run("run-1", emergency=True, reason="it is the patch that stops the errors")
+    await fleet.begin()
+    fleet.metrics.share = 0.5
+    await fleet.gate(1)
+    await fleet.apply(1)
+    assert (await fleet.judge(1)).verdict is None
+    assert fleet.state == "running"
