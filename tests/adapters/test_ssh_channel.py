@@ -218,6 +218,31 @@ async def test_a_step_over_its_deadline_is_running_and_can_be_cancelled(session:
     assert after.reply.exit_code == 128 + signal.SIGTERM
 
 
+@pytest.mark.parametrize("reading", [False, True])
+async def test_wait_and_reading_that_are_cancelled_end_at_once_and_the_connection_goes_on(
+    server: OpenSsh, session: SshSession, tmp_path: Path, *, reading: bool
+) -> None:
+    """OpenSSH closes the channel of a program only when that has ended: whoever waits for it aborts nothing."""
+    script, gate = fifo(tmp_path)
+    step, log = act(f"touch {quote(str(gate))}.begun; {script}", deadline=120.0), server.directory / "sshd.log"
+    logins = log.read_text().count("Accepted publickey")
+    handle = None if reading else await session.start(new_id(), step)
+    work = session.read(step) if handle is None else session.wait(handle, step)
+    running = asyncio.create_task(work)
+    await until(Path(f"{gate}.begun").exists)
+    running.cancel()
+    done, _ = await asyncio.wait({running}, timeout=20.0)
+    assert done
+    assert running.cancelled()
+    if handle is not None:
+        await session.cancel(handle)
+        assert (await session.look(handle.step_id, step)).attach is Attach.ENDED
+    else:
+        assert (await session.read(act("echo still here"))).stdout == "still here\n"
+        await release(gate)
+    assert log.read_text().count("Accepted publickey") == logins
+
+
 async def test_cancel_kills_a_payload_that_ignores_term(session: SshSession, state: Path) -> None:
     from patching.channels.remote_job import JobPaths, cancel_program
 

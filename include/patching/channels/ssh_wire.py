@@ -92,7 +92,7 @@ class SshWire:
             process: asyncssh.SSHClientProcess[bytes] = await link.connection.create_process(
                 command.line, encoding=None
             )
-            async with process:
+            try:
                 # What ended before it took its input (sudo refuses at once) says why on its other streams.
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.write((command.lead + framed(program)).encode())
@@ -101,6 +101,9 @@ class SshWire:
                     self._collect(process.stdout), self._collect(process.stderr)
                 )
                 await process.wait_closed()
+            finally:
+                # Nobody waits for this where the caller was cancelled: OpenSSH confirms it when the program has ended.
+                process.close()
         except (OSError, asyncssh.Error) as error:
             await link.close()
             raise TargetOffline(f"the connection to {self._target} broke: {error}") from None

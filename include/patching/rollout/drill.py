@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from patching.change import Outcome
 from patching.channels.base import Channel
 from patching.drivers.base import PatchDriver
+from patching.errors import FenceLost
 from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan, PlannedTarget
@@ -55,7 +56,7 @@ async def drill(record: Record, plan: Plan, brake: Brake, channel: Channel, driv
     """Undo the first changed canary, and open it again where that is proven; True where it must be changed once more.
 
     Does nothing outside of the first wave, nothing while launching is stopped, and nothing twice.
-    Raises LedgerUnavailable, FenceLost.
+    Where another worker takes the canary over, the drill is theirs. Raises LedgerUnavailable.
     """
     site = record.site
     rows = await record.call(site.ledger.targets, plan.rollout)
@@ -75,8 +76,12 @@ async def drill(record: Record, plan: Plan, brake: Brake, channel: Channel, driv
     # What people declared is put to the test here; what the driver found cannot be done at all.
     against = [item for item in planned.undo.irreversible if not item.declared]
     job = UndoJob(record, plan, planned, channel, driver, row, obstacles=against)
-    while isinstance(answer := await job.run(due), Busy):
-        await site.pause(BUSY_PAUSE)
+    try:
+        while isinstance(answer := await job.run(due), Busy):
+            await site.pause(BUSY_PAUSE)
+    except FenceLost as error:
+        site.log(f"rollback drill: {row.target}: another worker has taken over ({error})")
+        return False
     site.log(f"rollback drill: {row.target}: {answer.outcome.value}: {answer.reason}")
     if answer.outcome is not Outcome.UNDONE:
         await tend_failed_undo(site, plan)

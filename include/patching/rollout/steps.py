@@ -108,14 +108,18 @@ class StepRunner:
             try:
                 progress = await self.record.abort.unless(self.session.wait(handle, step))
             except AbortedNow:
-                progress = Progress(attach=Attach.RUNNING)
+                return await self._cancelled(handle, step)
         else:
             progress = await self.session.wait(handle, step)
         if progress.attach is not Attach.RUNNING:
             return progress
-        await self.session.cancel(handle)
-        after = await self.session.look(handle.step_id, step)
+        after = await self._cancelled(handle, step)
         return progress if after.attach is Attach.ENDED else after
+
+    async def _cancelled(self, handle: Handle, step: Step) -> Progress:
+        """End a step and look at what became of it: it may have ended by itself just before."""
+        await self.session.cancel(handle)
+        return await self.session.look(handle.step_id, step)
 
     async def settle(self, intent: Intent) -> StepEnd | None:
         """Close an open intent by its step id: look first. None when the step never began on the target.

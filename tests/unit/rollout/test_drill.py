@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from patching.errors import FenceLost
 from patching.ledger.entry import EntryKind
 from patching.rollout import drill
 from patching.rollout.answers import VerdictName
+from patching.rollout.undo_job import UndoJob
 from unit.rollout.fleet import Fleet
 from unit.rollout.test_crash_points import kill_at
 
@@ -83,6 +85,20 @@ async def test_worker_that_slept_before_its_drill_does_not_undo_what_was_proven_
     assert fleet.outcomes()[first] == "applied"
     assert fleet.versions()[first] == "1.1"
     assert fleet.ledger.leases() == []
+
+
+async def test_worker_whose_drill_is_taken_over_ends_its_task_in_peace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chaos seed 285: its task ended with an error, though all was well."""
+    fleet = await begun(tmp_path)
+
+    async def lost(*_: object, **_more: object) -> None:
+        raise FenceLost("somebody else has it")
+
+    monkeypatch.setattr(UndoJob, "conclude", lost)
+    await fleet.apply(1)
+    assert fleet.state == "running"
 
 
 @pytest.mark.slow
