@@ -108,7 +108,7 @@ class Database:
     def _before(self) -> None:
         if os.getpid() != self._process:
             # A forked child must not speak on its parent's connections.
-            self.dialect.engine.dispose(close=False)
+            self.dialect.dispose(close=False)
             self._process = os.getpid()
         self.dialect.check()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -30,6 +32,8 @@ _META_ALONE = sa.select(
 # standby, which may only be read, has nothing that is not on a disk.
 _COMMIT = "COMMIT; SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_logical_emit_message(true, 'patching', '') END"
 _LOCK_NOT_AVAILABLE = "55P03"
+# Connections of the process that this one was forked from: SQLite allows nothing with them here, not even closing.
+_OTHERS: list[deque[sqlite3.Connection]] = []
 
 
 class Dialect(Protocol):
@@ -40,6 +44,10 @@ class Dialect(Protocol):
 
     def check(self) -> None:
         """Raise LedgerUnavailable if the database is not the one that was opened; called around transactions."""
+        ...
+
+    def dispose(self, *, close: bool = True) -> None:
+        """Forget all connections that are not in use; ``close`` False: they are another process's."""
         ...
 
     def clock(self, connection: sa.Connection) -> datetime:
@@ -67,12 +75,24 @@ class SqliteDialect:
         self.name = str(file.path)
         self.engine = sa.create_engine("sqlite://", creator=file.connect, poolclass=sa.QueuePool, max_overflow=20)
         sa.event.listen(self.engine, "begin", _begin_sqlite)
+        # For the direct way, whose time is worth more than a pool's services; never given back across a ``dispose``.
+        self._spare: deque[sqlite3.Connection] = deque()
 
     def check(self) -> None:
         """Raise LedgerUnavailable if the file is gone; a file that replaced it is used only if it is this ledger."""
         if self.file.moved():
-            self.engine.dispose()
+            self.dispose()
             self.file.adopt()
+
+    def dispose(self, *, close: bool = True) -> None:
+        """Forget all connections that are not in use; one that is in use is not used again."""
+        self.engine.dispose(close=close)
+        spare, self._spare = self._spare, deque()
+        if close:
+            while spare:
+                spare.pop().close()
+        else:
+            _OTHERS.append(spare)
 
     def clock(self, connection: sa.Connection) -> datetime:
         """Give this machine's clock."""
@@ -86,9 +106,19 @@ class SqliteDialect:
         """Do nothing: what a commit wrote is on disk before anybody reads it."""
 
     def write(self, item: Ordinary, ledger_id: str, clock: Callable[[], datetime] | None) -> LedgerEntry | None:
-        """Write one entry by the driver's own connection."""
-        with _lent(self.engine) as file:
-            return write_to_file(file, item, ledger_id, clock)
+        """Write one entry on a connection that does nothing else; after any error it is closed."""
+        spare = self._spare
+        try:
+            file = spare.pop()
+        except IndexError:
+            file = self.file.connect(timeout=0)
+        try:
+            written = write_to_file(file, item, ledger_id, clock)
+        except BaseException:
+            file.close()
+            raise
+        spare.append(file)
+        return written
 
 
 class PostgresDialect:
@@ -108,6 +138,10 @@ class PostgresDialect:
 
     def check(self) -> None:
         """Do nothing: every write reads the ledger's id under its lock."""
+
+    def dispose(self, *, close: bool = True) -> None:
+        """Forget all connections that are not in use."""
+        self.engine.dispose(close=close)
 
     def clock(self, connection: sa.Connection) -> datetime:
         """Read the server's clock, not the transaction's start, which may have waited for the lock."""

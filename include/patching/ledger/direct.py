@@ -19,7 +19,7 @@ from patching.ledger import projection
 from patching.ledger.base import Fence
 from patching.ledger.chain import cleaned
 from patching.ledger.entry import GENESIS, EntryKind, Frame, LedgerEntry, NewEntry, framed, hashed
-from patching.ledger.sqlite_file import begin_alone
+from patching.ledger.sqlite_file import begin_looking
 
 _STATE = (
     "SELECT m.position, h.seq, h.hash FROM ledger_meta m LEFT JOIN chain_head h ON h.chain = ?2 "
@@ -73,8 +73,11 @@ def ordinary(entry: NewEntry, fence: Fence | None) -> Ordinary | None:
 def write_to_file(
     file: sqlite3.Connection, item: Ordinary, ledger_id: str, clock: Callable[[], datetime] | None
 ) -> LedgerEntry | None:
-    """Write an entry in one transaction; None, and nothing written, where something stands against it."""
-    begin_alone(file)
+    """Write an entry in one transaction; None, and nothing written, where something stands against it.
+
+    The connection must have no timeout of its own.
+    """
+    begin_looking(file)
     try:
         written = _write(file, item, ledger_id, clock)
         file.execute("ROLLBACK" if written is None else "COMMIT")

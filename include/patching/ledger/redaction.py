@@ -116,6 +116,8 @@ def _secret_name(name: str) -> bool:
 
 
 def _clean_text(text: str, path: str, longest: int | None, paths: list[str]) -> str:
+    if type(text) is str and text.isascii() and (longest is None or len(text) <= longest) and not _suspect(text):
+        return text
     text = _valid(text)
     cleaned = redact_text(text)
     if longest is not None:

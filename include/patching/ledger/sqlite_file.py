@@ -33,10 +33,10 @@ class SqliteFile:
         self.id_path = Path(f"{self.path}.id")
         self._inode: tuple[int, int] | None = None
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connection:
         """Open the existing file; it is never created here. Transactions are begun by hand."""
         uri = f"file:{quote(str(self.path))}?mode=rw"
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
@@ -114,15 +114,23 @@ class SqliteFile:
 
 
 def begin_alone(connection: sqlite3.Connection) -> None:
-    """Begin the writing transaction, looking often whether the lock is free; raises sqlite3.OperationalError (busy)."""
-    until, pause = time.monotonic() + BUSY_SECONDS, _SHORTEST_LOOK
+    """Begin the writing transaction as ``begin_looking`` does, on a connection whose other statements may wait."""
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        while not _began(connection, time.monotonic() >= until):
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_LOOK)
+        begin_looking(connection)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+def begin_looking(connection: sqlite3.Connection) -> None:
+    """Begin the writing transaction, looking often whether the lock is free; raises sqlite3.OperationalError (busy).
+
+    The connection must have no timeout of its own.
+    """
+    until, pause = time.monotonic() + BUSY_SECONDS, _SHORTEST_LOOK
+    while not _began(connection, time.monotonic() >= until):
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_LOOK)
 
 
 def _began(connection: sqlite3.Connection, last: bool) -> bool:

@@ -107,7 +107,7 @@ class SqlLedger:
 
     def close(self) -> None:
         """Close all connections that are not in use."""
-        self._database.dialect.engine.dispose()
+        self._database.dialect.dispose()
 
     @property
     def ledger_id(self) -> str:

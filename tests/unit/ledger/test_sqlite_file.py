@@ -35,12 +35,12 @@ def test_folder_is_made_and_every_file_is_private(tmp_path: Path) -> None:
 
 
 def test_database_is_durable_and_waits_for_other_writers(ledger: SqlLedger) -> None:
-    with ledger._database.dialect.engine.connect() as connection:
-        told = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")}
-        patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
-    assert told == {"journal_mode": "wal", "synchronous": 2}
-    assert patience is not None
-    assert patience >= 10_000
+    ledger.append(entry(K.GATE, "g"))
+    pooled, direct = _connections(ledger)
+    for connection in (pooled, direct):
+        told = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+        assert told == ["wal", 2]
+    assert pooled.execute("PRAGMA busy_timeout").fetchone()[0] >= 10_000
 
 
 def test_deleted_file_is_unavailable_and_no_new_one_appears(ledger: SqlLedger, path: Path) -> None:
@@ -184,26 +184,28 @@ def test_processes_that_open_a_new_ledger_at_once_make_one(tmp_path: Path) -> No
     assert ledger.verify() == []
 
 
-def _pooled(ledger: SqlLedger) -> object:
-    connection = ledger._database.dialect.engine.raw_connection()
+def _connections(ledger: SqlLedger) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """Give the connection of ordinary transactions and that of the direct way."""
+    dialect = ledger._database.dialect
+    lent = dialect.engine.raw_connection()
     try:
-        return connection.dbapi_connection
+        return lent.dbapi_connection, dialect._spare[-1]
     finally:
-        connection.close()
+        lent.close()
 
 
 def test_forked_child_does_not_write_on_its_parents_connection(ledger: SqlLedger) -> None:
     ledger.append(entry(K.GATE, "parent"))
-    parents = _pooled(ledger)
+    parents = _connections(ledger)
     child = os.fork()
     if child == 0:
         try:
             ledger.append(entry(K.GATE, "child"))
-            os._exit(2 if _pooled(ledger) is parents else 0)
+            os._exit(2 if set(_connections(ledger)) & set(parents) else 0)
         except BaseException:  # noqa: BLE001
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert _pooled(ledger) is parents
+    assert _connections(ledger) == parents
     ledger.append(entry(K.GATE, "parent-again"))
     assert [item.key for item in ledger.entries(R)] == ["parent", "child", "parent-again"]
 
