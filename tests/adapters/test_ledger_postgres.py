@@ -144,6 +144,26 @@ def test_server_that_goes_in_mid_work_is_unavailable_and_work_goes_on_when_it_is
     ledger.close()
 
 
+def test_role_that_may_only_add_to_the_record_appends_directly_and_cannot_change_what_is_written(
+    server: PostgresServer, migrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rights that docs/explanation/ledger.md gives to workers."""
+    url = server.fresh(migrated)
+    name = str(sa.make_url(url).database)
+    server.ask("CREATE ROLE worker LOGIN")
+    server.ask("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO worker", name)
+    server.ask("REVOKE UPDATE, DELETE ON entry, document FROM worker", name)
+    own = sa.make_url(url).set(username="worker").render_as_string(hide_password=False)
+    ledger, engine = open_ledger(own), sa.create_engine(own)
+    ledger.append_all([entry(K.GATE, "g1")])
+    monkeypatch.setattr(ledger, "group", None)
+    assert ledger.append(entry(K.GATE, "g2")).seq == 2
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE entry SET body = '{}'")
+    engine.dispose()
+    ledger.close()
+
+
 Write = Callable[[SqlLedger, NewEntry], object]
 ways = pytest.mark.parametrize(
     "write",
