@@ -14,6 +14,7 @@ from patching.canary.eprocess import Past, Sides, past_evidence, past_limits, ra
 from patching.canary.exact import ratio_p_value, share_limits
 from patching.canary.loggamma import Floats
 from patching.canary.panel import Panel
+from patching.canary.power import LEAST_ERRORS, bets, seen_at
 from patching.canary.sides import Counts, Measurements, counts
 from patching.canary.spread import ASSUMED, LEAST, Reference, over_time, reference
 from patching.canary.verdicts import Finding, Numbers
@@ -47,6 +48,7 @@ class Course:
     low: float | None
     high: float | None
     p_value: float
+    seen: float
 
     def alarm_at(self, level: float) -> datetime | None:
         """Give the end of the first look whose evidence reaches 1/level."""
@@ -65,7 +67,8 @@ def against_control(measured: Measurements, compare: Compare, level: float) -> F
         return pair
     last, evidence = pair.last(), pair.evidence()
     ends = pair.treated.ends[pair.looks]
-    course = Course(evidence, ends, *ratio_limits(last, level), _tail(last, compare))
+    seen = _seen(last, len(pair.treated.targets), compare, level)
+    course = Course(evidence, ends, *ratio_limits(last, level), _tail(last, compare), seen)
     number = len(pair.control.targets)
     label = f"{number} unchanged target{'s' if number > 1 else ''}"
     sides = counts(pair.treated), counts(pair.control)
@@ -89,6 +92,20 @@ def beside_control(measured: Measurements, compare: Compare, level: float) -> Be
     drift = _drift(treated, control, *before)
     wide = drift if abs(drift) > DRIFT else 0.0
     return Beside(treated, control, known, log1p(tolerance(compare)), compare.direction, first, wide)
+
+
+def _seen(sides: Sides, hosts: int, compare: Compare, level: float) -> float:
+    """Give the ratio that so many counts and hosts show, from what both sides would have counted without a change."""
+    mine, theirs = sides.treated_exposure * sides.ratio, sides.other_exposure
+    rate = (sides.treated + sides.other) / (mine + theirs)
+    variance = sides.variance + 1 / max(rate * theirs, LEAST_ERRORS)
+    seen = seen_at(variance, rate * mine, level, tolerance(compare), bets(hosts, compare.direction))
+    return _turned(seen, compare)
+
+
+def _turned(seen: float, compare: Compare) -> float:
+    """Give a fall instead of a rise where that is the bad direction."""
+    return 1 / seen if compare.direction == "decrease" else seen
 
 
 def _tail(sides: Sides, compare: Compare) -> float:
@@ -185,7 +202,8 @@ def _against_past(
     beside = Sides(float(failed[-1]), float(asked[-1]), other, other / rate, 1.0, 2 * LEAST**2)
     p_value = _tail(beside, compare if delta else compare.model_copy(update={"max_relative_increase": "0%"}))
     limits = past_limits(last, level)
-    return Course(np.mean(evidence, axis=0), treated.ends[looks], *limits, p_value)
+    shown = seen_at(variance, rate * float(asked[-1]), level, float(np.expm1(delta)), bets(1, compare.direction))
+    return Course(np.mean(evidence, axis=0), treated.ends[looks], *limits, p_value, _turned(shown, compare))
 
 
 COMPARISONS: dict[str, Comparison] = {
@@ -243,6 +261,7 @@ def _numbers(treated: Counts, other: Counts | None, course: Course, level: float
         alarm_at=course.alarm_at(level),
         looks=len(course.evidence),
         before_ratio=float(np.exp(known.log_ratio)) if known else None,
+        seen_ratio=course.seen,
         treated_per_host=treated.per_host if known else None,
         reference_per_host=other.per_host if known and other else None,
     )

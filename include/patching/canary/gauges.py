@@ -9,13 +9,14 @@ import numpy as np
 
 from patching.canary.comparison import verdict_of
 from patching.canary.counts import LEANING, MOST_EVIDENCE, tolerance
-from patching.canary.eprocess import mean_evidence, mean_limits
+from patching.canary.eprocess import DISTANCES, mean_evidence, mean_limits
 from patching.canary.levels import LevelMeasurements, Levels, Scale, Shift, scale_of, shift_beside, shift_since
 from patching.canary.loggamma import Floats
+from patching.canary.power import distance
 from patching.canary.ranks import greater, hodges_lehmann, smallest_p
 from patching.canary.series import STALE_SCRAPES
 from patching.canary.verdicts import CheckVerdict, Finding, Numbers
-from patching.canary.words import names
+from patching.canary.words import names, power
 from patching.policy import Check, Compare
 from patching.policy_metrics import FEWEST_VALUES
 from patching.rollout.answers import VerdictName
@@ -105,7 +106,13 @@ def _finding(
     mine = level * (1 - RANK_SHARE) if ranked else level
     evidence = _directed(shift.course, shift.variance, delta, compare)
     rank_p = _ranks(shift, delta, compare) if ranked else None
-    numbers = _numbers(measured, reference, scale, shift, evidence, mine)
+    numbers = _numbers(measured, reference, scale, shift, evidence, mine).model_copy(
+        update={
+            "rank_p": rank_p,
+            "rank_alpha": RANK_SHARE * level if ranked else None,
+            "seen_ratio": _seen(scale, shift, delta, mine, compare),
+        }
+    )
     by_ranks = rank_p is not None and rank_p <= RANK_SHARE * level
     alarm = numbers.alarm_at is not None or by_ranks
     z = (_worst(float(shift.course[-1]), compare) - delta) / shift.variance**0.5
@@ -114,6 +121,13 @@ def _finding(
     test = MEAN_TEST + (RANK_TEST if ranked else "")
     sentence = _sentence(numbers, name, scale, shift, alarm=alarm, leaning=leaning, by_ranks=by_ranks, enough=enough)
     return Finding(name, test, alarm, shift.known and enough and not leaning, numbers, sentence)
+
+
+def _seen(scale: Scale, shift: Shift, delta: float, level: float, compare: Compare) -> float:
+    """Give the factor that such a soak shows in four of five rollouts."""
+    stakes = len(DISTANCES) * (2 if compare.direction == "either" else 1)
+    change = delta + shift.variance**0.5 * distance(level, stakes)
+    return scale.ratio(-change if compare.direction == "decrease" else change)
 
 
 def _worst(change: float, compare: Compare) -> float:
@@ -179,8 +193,9 @@ def _sentence(
     moved = f"moved by a factor of {numbers.ratio:.3g} against it"
     said = f"level {numbers.treated_level:.4g}, against {numbers.reference_level:.4g} at {label}; it {moved}"
     strength = f"evidence {numbers.evidence or 0:.3g}, {numbers.evidence_needed or 0:.3g} is needed"
+    ranks = f"ranks of the hosts: p {numbers.rank_p or 0:.2g}, alarm at {numbers.rank_alpha or 0:.2g}"
     if alarm:
-        said += f": more than tolerated ({'ranks of the hosts' if by_ranks else strength})"
+        said += f": more than tolerated ({ranks if by_ranks else strength})"
     elif leaning:
         said += f": looks like more than tolerated, but not beyond chance yet ({strength}); more data must tell"
     elif not enough:
@@ -190,4 +205,4 @@ def _sentence(
     else:
         high = "unbounded" if numbers.ratio_high is None else f"{numbers.ratio_high:.2f} ×"
         said += f"; no alarm, the true factor may be up to {high}"
-    return said
+    return said if alarm else said + power(numbers.seen_ratio)

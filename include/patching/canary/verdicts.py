@@ -27,10 +27,13 @@ class Numbers(Value):
     look: 1 over the largest ``evidence`` of all ``looks``. ``alarm_at`` is the first look at which the evidence reached
     ``evidence_needed`` = 1/alpha, ``alpha`` being this metric's and wave's share of the bound. ``spread`` is σ of a
     host's log ratio, ``before_ratio`` the treated error share over the control's before the wave.
+    ``seen_ratio`` is the ratio (to the limit, where that is compared with) that such a soak shows in four of five
+    rollouts, see ``power``: what is smaller may well have stayed unseen.
     ``treated_per_host`` and ``reference_per_host`` are the requests of a host on each side, where that is the control
     in the same time: how alike their load is.
     Gauges have levels instead of shares, values counted as ``treated_requests``, and ``host_effect``, the
-    Hodges-Lehmann factor between hosts.
+    Hodges-Lehmann factor between hosts. ``rank_p`` is the p-value of the one look at their ranks, which alarms at
+    ``rank_alpha``, a share of its own; both are None where ranks are not looked at.
     """
 
     treated_errors: float
@@ -55,6 +58,9 @@ class Numbers(Value):
     treated_level: float | None = None
     reference_level: float | None = None
     host_effect: float | None = None
+    rank_p: float | None = None
+    rank_alpha: float | None = None
+    seen_ratio: float | None = None
     treated_per_host: float | None = None
     reference_per_host: float | None = None
 

@@ -28,13 +28,22 @@ def conclusion(numbers: Numbers, compare: Compare, *, leaning: bool, limit: floa
     beyond = "above the limit" if limit is not None else f"worse than the tolerated {_tolerated(compare)}"
     if numbers.alarm_at is not None:
         return f": {beyond} ({strength})"
+    seen = power(numbers.seen_ratio, limit)
     if numbers.treated_requests < compare.min_requests:
-        return f"; too few requests to promote on, the policy wants {compare.min_requests}"
+        return f"; too few requests to promote on, the policy wants {compare.min_requests}{seen}"
     if leaning:
-        return f": looks {beyond}, but not beyond chance yet ({strength}); more data must tell"
+        return f": looks {beyond}, but not beyond chance yet ({strength}); more data must tell{seen}"
     if numbers.ratio_high is None:
-        return f"; no alarm, the true share may be up to {percent(numbers.share_high)}"
-    return f"; no alarm, the true ratio may be up to {numbers.ratio_high:.2f} ×"
+        return f"; no alarm, the true share may be up to {percent(numbers.share_high)}{seen}"
+    return f"; no alarm, the true ratio may be up to {numbers.ratio_high:.2f} ×{seen}"
+
+
+def power(ratio: float | None, limit: float | None = None) -> str:
+    """Say which change such a soak shows in four of five rollouts: as a ratio, or as a share where a limit is given."""
+    if ratio is None:
+        return ""
+    shown = f"{ratio:.2g} ×" if limit is None else percent(min(1.0, ratio * limit))
+    return f"; in 4 of 5 rollouts it would have shown {shown}"
 
 
 def _tolerated(compare: Compare) -> str:

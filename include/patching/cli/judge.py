@@ -154,6 +154,10 @@ def _numbers(numbers: Numbers) -> str:
         parts.append(f"ratio {numbers.ratio:.3g} ({low} to {high})")
     if numbers.before_ratio is not None:
         parts.append(f"before the wave {numbers.before_ratio:.3g}")
+    if numbers.rank_p is not None:
+        parts.append(f"ranks p {numbers.rank_p:.2g}, alarm at {numbers.rank_alpha or 0:.2g}")
+    if numbers.seen_ratio is not None:
+        parts.append(f"seen in 4 of 5 rollouts {numbers.seen_ratio:.2g}")
     if numbers.spread is not None:
         parts.append(f"hosts vary by {numbers.spread:.2g}")
     if numbers.alarm_at is not None:

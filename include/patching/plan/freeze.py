@@ -15,6 +15,7 @@ from patching.plan.document import Exclusion, Plan, PlannedTarget, PlannedWave
 from patching.plan.order import Order
 from patching.plan.power import plan_power
 from patching.plan.reversibility import refuse_ungated, sentence
+from patching.plan.traffic import Rates
 from patching.plan.waves import plan_waves
 from patching.policy import ApprovalWhen, Policy, RolloutRules
 from patching.target import Target
@@ -51,12 +52,14 @@ def freeze_plan(
     advisories: Sequence[str] = (),
     limits: PatchLimits = NO_LIMITS,
     population: Mapping[str, int] | None = None,
+    rates: Rates | None = None,
 ) -> Plan:
     """Assemble the plan; targets are in wave order, then by priority and name.
 
     ``selected`` are all targets that the policy selects (those left out count for ``maxUnavailable``), ``down`` the
     names of those that are unavailable already. Candidates of a domain without a place left are left out, and said.
-    ``limits`` are those of limits.yaml, ``population`` counts the inventory's targets in their domains.
+    ``limits`` are those of limits.yaml, ``population`` counts the inventory's targets in their domains,
+    ``rates`` is their traffic in the time before, as far as it is known.
     Raises PlanError where the order of the targets is a circle, or an irreversible patch lacks its gates.
     The draw of the waves is seeded by policy and rollout: the same again for this rollout, another for the next.
     """
@@ -98,6 +101,7 @@ def freeze_plan(
             affected,
             watched=bool(rules.watch),
             controls={wave.index: represented(rules, everyone, wave) for wave in waves[:-1]},
+            rates=rates,
         ),
         blocked_domains=tuple(dict.fromkeys(said for _, said in stuck.values())),
         domain_limits=_places(places.domains),

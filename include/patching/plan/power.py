@@ -10,11 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from patching.canary.dependent import dependent_check
-from patching.canary.power import TYPICAL_SPREAD, seen_ratio
 from patching.canary.weights import looks_of, share_of
+from patching.plan.detectable import number, percent, seen_beside, seen_over, seen_since
 from patching.plan.document import CheckPower, PlannedWave
+from patching.plan.traffic import Expected, Rates, Traffic
 from patching.policy import Check
-from patching.quantity import format_duration, fraction
+from patching.quantity import format_duration
 
 CONTROL = "control"
 """Name of the statement that says whom the control of a wave represents."""
@@ -42,19 +43,21 @@ def plan_power(
     *,
     watched: bool = False,
     controls: Mapping[int, str] | None = None,
+    rates: Rates | None = None,
 ) -> tuple[CheckPower, ...]:
     """State for every wave what the checks can see there; a small fleet and missing checks are said as they are.
 
     Statements about the plan as a whole have check ``-`` and stand with the first wave. ``affected``: for
     each wave the services that depend on it, with their targets. ``watched``: the rollout is watched after its end.
     ``controls`` says whom the control of a wave represents (``plan.control``): a statement named ``control``.
+    ``rates`` is the traffic that is expected to go on, where it is known.
     """
     if not waves:
         return ()
-    said = _of_fleet(sum(len(wave.targets) for wave in waves), checks)
-    affected = affected or {}
-    number = sum(len(services) for services in affected.values())
-    looks = looks_of(checks, [len(wave.targets) for wave in waves], watched=watched, dependents=number)
+    affected, rates = affected or {}, rates or {}
+    said = _of_fleet(sum(len(wave.targets) for wave in waves), checks, rates)
+    depending = sum(len(services) for services in affected.values())
+    looks = looks_of(checks, [len(wave.targets) for wave in waves], watched=watched, dependents=depending)
     shares = [share_of(check, checks, looks) for check in checks]
     beside = any(check.metric is not None and "control" in check.compare.against for check in checks)
     for wave in waves:
@@ -62,19 +65,21 @@ def plan_power(
         if beside and (whom := (controls or {}).get(wave.index)):
             said.append(CheckPower(check=CONTROL, wave=wave.index, comparison="control", statement=whom))
         said += [
-            _probe(check, wave) if check.metric is None else _metric(check, wave, len(wave.control or ()), share)
+            _probe(check, wave)
+            if check.metric is None
+            else _metric(check, wave, share, Expected.of(rates.get(check.name, {}), wave.targets, wave, check))
             for check, share in zip(checks, shares, strict=True)
         ]
         said += [
-            _dependent(check, wave, service, len(names))
+            _dependent(check, wave, service, names, share, rates)
             for service, names in services.items()
-            for check in checks
+            for check, share in zip(checks, shares, strict=True)
             if check.metric is not None and check.metric.history
         ]
     return tuple(said)
 
 
-def _of_fleet(total: int, checks: Sequence[Check]) -> list[CheckPower]:
+def _of_fleet(total: int, checks: Sequence[Check], rates: Rates) -> list[CheckPower]:
     said = []
     if total == 1:
         said.append("one target is the whole fleet: there is no control, and a bad patch reaches all of it")
@@ -83,7 +88,9 @@ def _of_fleet(total: int, checks: Sequence[Check]) -> list[CheckPower]:
     if not checks:
         said.append("no check: only the packages are verified; a bad patch that installs cleanly is not seen")
     said += [
-        f"{check.name}: {_requests(check)}" for check in checks if check.metric is not None and not check.metric.gauge
+        f"{check.name}: {_requests(check, rates.get(check.name, {}))}"
+        for check in checks
+        if check.metric is not None and not check.metric.gauge
     ]
     said += [f"{check.name}: {_asked(check.http_json.every)}" for check in checks if check.http_json is not None]
     return [CheckPower(check="-", wave=1, comparison="none", statement=text) for text in said]
@@ -92,15 +99,16 @@ def _of_fleet(total: int, checks: Sequence[Check]) -> list[CheckPower]:
 def _probe(check: Check, wave: PlannedWave) -> CheckPower:
     size = len(wave.targets)
     passing = f"{_targets(size)} pass{'es' if size == 1 else ''}"
-    statement = f"if {passing}, up to {_percent(undetected_share(size))} of all could still fail"
+    statement = f"if {passing}, up to {percent(undetected_share(size))} of all could still fail"
     if wave.canary:
-        statement += f"; {targets_to_see(SHARE_TO_SEE)} targets would show a share of {_percent(SHARE_TO_SEE)}"
+        statement += f"; {targets_to_see(SHARE_TO_SEE)} targets would show a share of {percent(SHARE_TO_SEE)}"
     if size >= targets_to_see(SHARE_TO_SEE):
-        statement = f"if all {size} targets pass, at most {_percent(undetected_share(size))} of all could still fail"
+        statement = f"if all {size} targets pass, at most {percent(undetected_share(size))} of all could still fail"
     return CheckPower(check=check.name, wave=wave.index, comparison="probe", statement=statement)
 
 
-def _metric(check: Check, wave: PlannedWave, controls: int, share: float) -> CheckPower:
+def _metric(check: Check, wave: PlannedWave, share: float, expected: Expected | None) -> CheckPower:
+    controls = len(wave.control or ())
     chosen = _comparison(check, controls, later=wave.index > 1)
     size, span = _targets(len(wave.targets)), f" over {format_duration(wave.soak)}" if wave.soak else ""
     lead = "" if controls else "no control is left: "
@@ -108,12 +116,14 @@ def _metric(check: Check, wave: PlannedWave, controls: int, share: float) -> Che
         statement = f"{size} against {controls} unpatched{span}"
         if controls < FEW_CONTROLS:
             statement += "; so few controls give little power"
-        statement += f"; {_seen(check, wave, controls, share)}"
+        statement += f"; {seen_beside(check, wave, share, expected)}"
     elif chosen == "before":
         own = "its" if len(wave.targets) == 1 else "their"
         statement = f"{lead}{size} against {own} own time before{span}; what hits everybody at once looks the same"
+        statement += seen_since(check, share, expected) if wave.soak else ""
     elif chosen == "threshold":
         statement = f"{lead}{size} against the fixed limit {check.compare.threshold}{span}"
+        statement += seen_over(check, share, expected)
     else:
         statement = f"{lead}no comparison is possible: the check will be inconclusive ({check.on_inconclusive})"
         return CheckPower(check=check.name, wave=wave.index, comparison="none", statement=statement)
@@ -122,20 +132,15 @@ def _metric(check: Check, wave: PlannedWave, controls: int, share: float) -> Che
     return CheckPower(check=check.name, wave=wave.index, comparison=chosen, statement=statement)
 
 
-def _dependent(check: Check, wave: PlannedWave, service: str, size: int) -> CheckPower:
+def _dependent(
+    check: Check, wave: PlannedWave, service: str, names: Sequence[str], share: float, rates: Rates
+) -> CheckPower:
     """Say how a service is judged that only depends on what the wave changes."""
-    own = "its" if size == 1 else "their"
-    statement = f"depends on what is changed: {_targets(size)} against {own} own time before"
+    own = "its" if len(names) == 1 else "their"
+    statement = f"depends on what is changed: {_targets(len(names))} against {own} own time before"
+    statement += seen_since(check, share, Expected.of(rates.get(check.name, {}), names, wave, check))
     named = dependent_check(check, service).name
     return CheckPower(check=named, wave=wave.index, comparison="before", statement=statement)
-
-
-def _seen(check: Check, wave: PlannedWave, controls: int, share: float) -> str:
-    """Say what the comparison with the control can see at best: more traffic does not change it, more hosts do."""
-    tolerated = fraction(check.compare.max_relative_increase) or 0.0
-    level = check.compare.alpha * share
-    ratio = seen_ratio(len(wave.targets), controls, level, tolerated, TYPICAL_SPREAD)
-    return f"at best {ratio:.1f} × is seen in 4 of 5 rollouts, if hosts vary by {_percent(TYPICAL_SPREAD)}"
 
 
 def _comparison(check: Check, controls: int, *, later: bool) -> str:
@@ -145,13 +150,16 @@ def _comparison(check: Check, controls: int, *, later: bool) -> str:
     return next((name for name in check.compare.against if possible[name]), "none")
 
 
-def _requests(check: Check) -> str:
+def _requests(check: Check, rates: Mapping[str, Traffic]) -> str:
     least = check.compare.min_requests
-    passes = check.on_inconclusive == "promote"
-    after = "the wave is promoted unseen (held if none comes)" if passes else "the wave is held"
+    after = "the wave is promoted unseen" if check.on_inconclusive == "promote" else "the wave is held"
+    come = "how many requests come is not known"
+    if rates:
+        a_minute = number(60 * sum(one.requests for one in rates.values()))
+        come = f"{a_minute} requests a minute came before on {_targets(len(rates))}"
     return (
-        f"how many requests come is not known: below {least} {after}, and {least} without an error still allow "
-        f"an error share of {_percent(undetected_share(least))}"
+        f"{come}: below {least} {after}, and {least} without an error still allow "
+        f"an error share of {percent(undetected_share(least))}"
     )
 
 
@@ -161,7 +169,3 @@ def _asked(every: float) -> str:
 
 def _targets(count: int) -> str:
     return "1 target" if count == 1 else f"{count} targets"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"

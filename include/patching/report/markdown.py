@@ -78,15 +78,15 @@ def _checks(waves: Sequence[Document]) -> list[str]:
     rows = [_check_row(wave["wave"], check) for wave in waves for check in wave["checks"]]
     if not rows:
         return []
-    head = "| wave | check | verdict | compared with | changed | reference | ratio (limits) | p | moved by |"
-    return ["## What was measured", "", head, "|---|---|---|---|---|---|---|---|---|", *rows, ""]
+    titles = ("wave", "check", "verdict", "compared with", "changed", "reference", "ratio (limits)")
+    head = _head(*titles, "seen in 4 of 5", "p", "moved by")
+    return ["## What was measured", "", *head, *rows, ""]
 
 
 def _check_row(wave: JsonValue, check: Document) -> str:
     numbers = check.get("numbers") or {}
     changed = _share(numbers, "treated")
     reference = _share(numbers, "reference")
-    p_value = numbers.get("p_value")
     return _row(
         wave,
         check.get("name"),
@@ -95,9 +95,26 @@ def _check_row(wave: JsonValue, check: Document) -> str:
         changed,
         reference,
         _ratio(numbers),
-        "-" if p_value is None else f"{p_value:.2g} (alarm at {numbers.get('alpha', 0):.2g})",
+        _seen(numbers, check.get("comparison")),
+        _p_values(numbers),
         _when(numbers.get("alarm_at")),
     )
+
+
+def _seen(numbers: Document, comparison: JsonValue) -> str:
+    """Say which change the soak would have shown in four of five rollouts."""
+    seen = numbers.get("seen_ratio")
+    if seen is None:
+        return "-"
+    return f"{seen:.2g} ×{' the limit' if comparison == 'threshold' else ''}"
+
+
+def _p_values(numbers: Document) -> str:
+    """Say the p-value that holds at every look, and that of the one look at ranks, each with where it alarms."""
+    found = [("", numbers.get("p_value"), numbers.get("alpha"))]
+    found.append(("ranks ", numbers.get("rank_p"), numbers.get("rank_alpha")))
+    said = [f"{name}{p:.2g} (alarm at {alpha or 0:.2g})" for name, p, alpha in found if p is not None]
+    return "; ".join(said) or "-"
 
 
 def _share(numbers: Document, side: str) -> str:

@@ -114,6 +114,7 @@ class Planning:
         for sentence in notify_unconnected(self.policy, self.site.connections):
             self.site.log(sentence)
         row = self.site.ledger.rollout(self.rollout)
+        tried = await tried_queries(self.site, self.policy, [item.target for item in candidates], self.now)
         plan = freeze_plan(
             rollout=self.rollout,
             policy=self.policy,
@@ -128,10 +129,10 @@ class Planning:
             advisories=list(self.advisories),
             limits=self.limits,
             population=self.population,
+            rates=tried.rates,
         )
-        tried = await tried_queries(self.site, self.policy, [item.target for item in plan.targets], self.now)
         budgets = await look_at_budgets(self.site, self.policy, self.now)
-        return plan.model_copy(update={"error_budgets": budgets, "power": (*plan.power, *tried)})
+        return plan.model_copy(update={"error_budgets": budgets, "power": (*plan.power, *tried.said)})
 
     def _advisories(self) -> dict[str, Advisory]:
         place, asked = self.policy.spec.patches.advisories, self.request.advisories

@@ -95,9 +95,33 @@ def test_ranks_are_asked_only_at_the_end_and_only_with_enough_hosts() -> None:
     verdict = judge_levels(check(), measured)
     assert verdict.test is not None
     assert "Mann-Whitney" in verdict.test
+    numbers = verdict.numbers
+    assert numbers is not None
+    assert numbers.rank_alpha == pytest.approx(0.05 / 5)
+    assert 0 < (numbers.rank_p or 0) < 1
     during = judge_levels(check(), measured, last=False)
+    assert during.numbers is not None
+    assert (during.numbers.rank_p, during.numbers.rank_alpha) == (None, None)
     assert during.test is not None
     assert "Mann-Whitney" not in during.test
+
+
+def test_alarm_by_ranks_shows_its_p_value_and_level() -> None:
+    """An alarm whose evidence is below what is needed must say what it rests on (S5)."""
+    found = [judge_levels(check(), fleet(seed, canaries=6, factor=1.03, sigma=0.01)) for seed in range(3)]
+    by_ranks = [one for one in found if one.verdict is VerdictName.UNDO and one.numbers and not one.numbers.alarm_at]
+    assert len(by_ranks) == 3
+    for one in by_ranks:
+        assert one.numbers is not None
+        assert (one.numbers.rank_p or 1) <= (one.numbers.rank_alpha or 0)
+        assert f"ranks of the hosts: p {one.numbers.rank_p:.2g}, alarm at 0.01" in one.reason
+
+
+def test_gauge_says_which_factor_its_soak_would_have_shown() -> None:
+    for verdict in (judged(fleet(5), maxRelativeIncrease="50%"), judged(fleet(5), maxRelativeIncrease="0%")):
+        assert verdict.numbers is not None
+        assert (verdict.numbers.seen_ratio or 0) > 1
+        assert f"in 4 of 5 rollouts it would have shown {verdict.numbers.seen_ratio:.2g} ×" in verdict.reason
 
 
 def test_host_without_values_is_never_promoted() -> None:

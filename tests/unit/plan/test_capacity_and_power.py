@@ -13,6 +13,7 @@ from patching.plan.capacity import blocked_domains, domains, reboot_claims, targ
 from patching.plan.document import PlannedWave
 from patching.plan.freeze import freeze_plan
 from patching.plan.power import plan_power, targets_to_see, undetected_share
+from patching.plan.traffic import Traffic
 from patching.policy import Check, RolloutRules
 from unit.plan.made import NOW, candidate, fleet, policy, target
 
@@ -143,9 +144,46 @@ def test_last_wave_says_that_no_control_is_left_and_requests_are_unknown() -> No
         "an error share of 14 %"
     )
     assert said[1].statement == (
-        "3 targets against 9 unpatched over 10m; at best 2.7 × is seen in 4 of 5 rollouts, if hosts vary by 20 %"
+        "3 targets against 9 unpatched over 10m; at best 2.8 × is seen in 4 of 5 rollouts, if hosts vary by 20 %"
     )
     assert said[2].statement.startswith("no control is left: 9 targets against their own time before over 10m")
+
+
+def test_expected_traffic_is_what_the_plan_speaks_of() -> None:
+    """Two requests a second and one error in a hundred, as the time before had it."""
+    names = [name for wave in waves(3, 9) for name in wave.targets]
+    rates = {"errors": {name: Traffic(errors=0.02, requests=2.0) for name in names}}
+    said = plan_power([metric()], waves(3, 9), rates=rates)
+    assert said[0].statement.startswith("errors: 1 440 requests a minute came before on 12 targets: below 20 the wave")
+    assert said[1].statement == (
+        "3 targets against 9 unpatched over 10m; 3.8 × is seen in 4 of 5 rollouts with 36 errors in 3 600 requests, "
+        "as before, if hosts vary by 20 %; a host has 1 200 requests, one of the control 1 200"
+    )
+    assert "; 3.9 × is seen in 4 of 5 rollouts with 108 errors in 10 800 requests, as before, if time moves" in (
+        said[2].statement
+    )
+
+
+def test_fewer_errors_and_another_limit_are_said_as_what_can_be_seen() -> None:
+    def seen(errors: float, **compare: Any) -> str:
+        rates = {"errors": {f"w1-{i}": Traffic(errors=errors, requests=1.0) for i in range(3)}}
+        return plan_power([metric(**compare)], waves(3), rates=rates)[-1].statement
+
+    assert "with 1.8 errors in 1 800 requests" in seen(0.001, against=["before"])
+    assert "a share of 4 % is seen in 4 of 5 rollouts with 1 800" in seen(0.0, against=["threshold"], threshold="2%")
+    assert "a fall to 0." in seen(0.5, against=["before"], direction="decrease")
+
+
+def test_traffic_that_is_known_of_some_targets_only_is_not_spoken_of() -> None:
+    rates = {"errors": {"w1-0": Traffic(errors=0.02, requests=2.0)}}
+    assert "at best" in plan_power([metric()], waves(3, 9), rates=rates)[1].statement
+
+
+def test_services_that_depend_have_their_power_said() -> None:
+    rates = {"errors": {"front-1": Traffic(errors=1.0, requests=100.0)}}
+    said = plan_power([metric()], waves(3, 9), {1: {"front": ("front-1",)}}, rates=rates)
+    (found,) = [item for item in said if item.check == "errors of front"]
+    assert "with 600 errors in 60 000 requests" in found.statement
 
 
 def test_small_fleets_and_missing_checks_are_said() -> None:

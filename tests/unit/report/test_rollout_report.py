@@ -72,6 +72,19 @@ def test_report_says_who_approved_what_was_measured_and_what_was_left_out() -> N
     assert "waiver W-12" in report.markdown
 
 
+def test_row_of_a_gauge_says_levels_ranks_and_what_would_have_been_seen() -> None:
+    """An alarm by ranks has evidence below what is needed: its own p-value and level are shown."""
+    document = reported(held).model_dump(mode="json")
+    numbers = {"treated_level": 12.5, "reference_level": 10.0, "ratio": 1.25, "ratio_low": 0.9, "p_value": 0.2}
+    numbers |= {"alpha": 0.0133, "rank_p": 0.001, "rank_alpha": 0.0033, "seen_ratio": 1.4, "alarm_at": None}
+    check = {"name": "queue", "verdict": "undo", "comparison": "control", "numbers": numbers}
+    document["waves"] = [{**document["waves"][0], "checks": [check]}]
+    assert (
+        "| 1 | queue | undo | control | 12.5 | 10 | 1.25 (0.90 to ∞) | 1.4 × "
+        "| 0.2 (alarm at 0.013); ranks 0.001 (alarm at 0.0033) | - |"
+    ) in report_markdown(document)
+
+
 def test_undone_targets_have_both_reasons_and_are_not_called_applied() -> None:
     """S6: what was done and what was taken back are both said."""
     report = reported(undone)

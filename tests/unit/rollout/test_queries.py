@@ -39,6 +39,19 @@ async def test_prometheus_that_is_down_when_planning_is_said_and_stops_no_plan(t
     assert any("could not be tried: the metric source does not answer" in item.statement for item in fleet.frozen.power)
 
 
+async def test_plan_speaks_of_the_traffic_that_came_before(tmp_path: Path) -> None:
+    """1,000 requests an hour on each of six targets, and for the canary what its soak will bring (S6)."""
+    fleet = Fleet(tmp_path, rollout={"waves": [{"canary": {"count": 1}, "soak": "30m"}, {"size": "100%"}]})
+    await fleet.plan()
+    said = [item.statement for item in fleet.frozen.power]
+    assert any("100 requests a minute came before on 6 targets" in text for text in said)
+    assert any("with 0 errors in 500 requests, as before" in text for text in said)
+    fleet = Fleet(tmp_path / "silent")
+    fleet.metrics.silent = set(fleet.names)
+    await fleet.plan()
+    assert any("how many requests come is not known" in item.statement for item in fleet.frozen.power)
+
+
 async def test_connection_that_does_not_exist_is_an_error_of_the_plan(tmp_path: Path) -> None:
     def missing(name: str) -> MetricSource:
         raise ConnectionMissing(f'connection "{name}" is not defined')
