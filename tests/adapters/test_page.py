@@ -142,6 +142,7 @@ def test_held_wave_of_12_says_what_it_waits_for(site: Site, picture: Any, scheme
     expect(page.locator(".target .target-name")).to_have_count(12)
     expect(page.locator(".plot .line.canary path")).to_have_count(1)
     expect(page.locator(".plot .line.control path")).to_have_count(1)
+    expect(page.locator(".plot .line.tolerated path")).to_have_count(1)
     expect(page.locator(".plot .marks .flag")).to_have_count(4)
     picture(page, "held-wave" if scheme == "light" else "held-wave-dark")
     assert site.complaints == []

@@ -39,6 +39,9 @@ def open_story_ledger(folder: Path) -> tuple[SqlLedger, Moment]:
     return open_ledger(place_empty_ledger(folder / "ledger.sqlite"), clock=clock), clock
 
 
+COUNTERS = {"connection": "prom", "errors": "errors_total{$series}", "requests": "requests_total{$series}"}
+
+
 def policy(name: str) -> Policy:
     return Policy.model_validate(
         {
@@ -46,6 +49,7 @@ def policy(name: str) -> Policy:
             "kind": "PatchPolicy",
             "metadata": {"name": name},
             "spec": {
+                "verify": [{"name": "errors", "prometheus": COUNTERS}],
                 "mode": "apply",
                 "driver": {"name": "apt", "connection": "ssh_prod"},
                 "targets": {"inventory": "prod.yaml", "maxTargets": 1000},

@@ -32,13 +32,17 @@ class Mark(Value):
 
 
 class Plot(Value):
-    """What is drawn; its plain form (``model_dump``) is also what a page gets. ``unit`` is that of the values."""
+    """What is drawn; its plain form (``model_dump``) is also what a page gets. ``unit`` is that of the values.
+
+    ``tolerated`` is the most that is tolerated of the canary's mean (``plot_bound``).
+    """
 
     schema_version: int = 2
     title: str
     unit: Literal["share", "level"] = "share"
     canary: tuple[Point, ...]
     control: tuple[Point, ...]
+    tolerated: tuple[Point, ...] = ()
     changes: tuple[Mark, ...]
 
 

@@ -1,7 +1,7 @@
 """A plot as one small, self-contained SVG; pure.
 
 Blue, solid and filled dots against orange, dashed and hollow ones (Okabe and Ito's palette): the two differ without
-colour, in print and for colour-blind readers, and are labelled at the line.
+colour, in print and for colour-blind readers, and are labelled at the line. What is tolerated is dotted, without dots.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
+from itertools import pairwise
 from math import inf
 
 from patching.canary.plot import Mark, Plot, Point
@@ -31,6 +32,7 @@ def svg(plot: Plot, width: float = 640.0, height: float = 220.0) -> str:
         f'<text x="{LEFT:g}" y="15" font-weight="600" fill="#111111">{escape(plot.title)}</text>',
         *_axes(frame),
         *_marks(frame, plot.changes),
+        *_bound(frame, plot.tolerated),
         *_line(frame, "control", plot.control, CONTROL_COLOUR, dashed=True),
         *_line(frame, "canary", plot.canary, CANARY_COLOUR, dashed=False),
         *_labels(frame, plot),
@@ -53,6 +55,8 @@ def describe(plot: Plot) -> str:
             f"{name}: {_said(plot, known[0].value)} at first, {_said(plot, known[-1].value)} at last, "
             f"highest {_said(plot, highest.value)} at {highest.at:%H:%M:%S}."
         )
+    if plot.tolerated:
+        said.append(f"Tolerated of the canary: {_said(plot, plot.tolerated[-1].value)} at last.")
     return " ".join(said)
 
 
@@ -60,7 +64,7 @@ class _Frame:
     """Maps moments and shares to the drawing's coordinates."""
 
     def __init__(self, plot: Plot, width: float, height: float) -> None:
-        points = [*plot.canary, *plot.control]
+        points = [*plot.canary, *plot.control, *plot.tolerated]
         moments = [point.at.timestamp() for point in points] + [mark.at.timestamp() for mark in plot.changes]
         self.start, self.end = (min(moments), max(moments)) if moments else (0.0, 1.0)
         self.end = max(self.end, self.start + 1.0)
@@ -137,18 +141,34 @@ def _line(frame: _Frame, name: str, points: Sequence[Point], colour: str, *, das
     return [f'<path d="{" ".join(path)}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>', *dots]
 
 
+def _bound(frame: _Frame, points: Sequence[Point]) -> list[str]:
+    places = [f"{frame.x(point.at):.1f} {frame.y(point.value):.1f}" for point in points if point.value is not None]
+    if not places:
+        return []
+    tip = f"tolerated of the canary's mean: {_said(frame.plot, points[-1].value)} at last"
+    return [
+        f'<path d="M{"L".join(places)}" fill="none" stroke="{MARK_COLOUR}" stroke-width="2" stroke-linecap="round" '
+        f'stroke-dasharray="0 5"><title>{tip}</title></path>'
+    ]
+
+
 def _labels(frame: _Frame, plot: Plot) -> list[str]:
     """Name each line at its end, far enough apart to be read."""
     found = []
-    for name, points, colour in (("canary", plot.canary, CANARY_COLOUR), ("control", plot.control, CONTROL_COLOUR)):
+    lines = (
+        ("canary", plot.canary, CANARY_COLOUR),
+        ("control", plot.control, CONTROL_COLOUR),
+        ("tolerated", plot.tolerated, MARK_COLOUR),
+    )
+    for name, points, colour in lines:
         known = [point for point in points if point.value is not None]
         if known:
             found.append((frame.y(known[-1].value or 0.0), name, colour))
         elif points:
             found.append((frame.y(frame.bottom), f"{name}: no data", colour))
-    found.sort()
-    if len(found) == 2 and found[1][0] - found[0][0] < 13:
-        found[0] = (found[1][0] - 13, *found[0][1:])
+    found.sort(reverse=True)
+    for lower, upper in pairwise(range(len(found))):
+        found[upper] = (min(found[upper][0], found[lower][0] - 13), *found[upper][1:])
     x = frame.width - RIGHT + 8
     return [f'<text x="{x:.1f}" y="{y + 4:.1f}" fill="{colour}">{name}</text>' for y, name, colour in found]
 

@@ -10,11 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from patching.canary.dependent import dependent_check, service_of
 from patching.canary.plot import Mark, plot_of
+from patching.canary.plot_bound import bounded
 from patching.change import Outcome, TargetState
 from patching.ledger.base import RolloutRow, TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.plan.document import Plan, PlannedTarget
+from patching.policy import Check
 from patching.report.acts import TARGET_ACTS, judged_by_checks, rollout_acts, target_acts
 from patching.report.incident_view import incident_line
 from patching.report.rollout_report import change_text
@@ -92,7 +95,7 @@ def rollout_view(
             }
             for item, shown in zip(rows, _targets(rows, plan, waves, quarantined, now), strict=True)
         ],
-        "plots": _plots(entries, measured or {}),
+        "plots": _plots(entries, measured or {}, plan, waves),
         "exclusions": [item.model_dump(mode="json") for item in left_out(plan, entries)],
         "late": late_view(plan, rows, entries, over=row.state in FINAL),
         "events": _events(entries),
@@ -256,21 +259,40 @@ def _quarantined(entries: Sequence[LedgerEntry]) -> dict[str, str]:
     return kept
 
 
-def _plots(entries: Sequence[LedgerEntry], measured: Mapping[str, JsonValue]) -> list[dict[str, JsonValue]]:
+def _plots(
+    entries: Sequence[LedgerEntry],
+    measured: Mapping[str, JsonValue],
+    plan: Plan | None,
+    waves: Sequence[Mapping[str, JsonValue]],
+) -> list[dict[str, JsonValue]]:
     """Give one plot for each wave and check, from the last measurement that is known."""
+    compared = {(wave["index"], one["name"]): one.get("comparison") for wave in waves for one in wave["checks"]}
     found: dict[tuple[int, str], dict[str, JsonValue]] = {}
     for entry in entries:
         document = measured.get(str(entry.body.get("data"))) if entry.kind is EntryKind.MEASURED else None
         if document is None:
             continue
         wave, check = int(entry.body["wave"]), str(entry.body["check"])
-        plot = plot_of(check, document)
+        plot, rules = plot_of(check, document), _rules(plan, check)
+        if rules is not None:
+            plot = bounded(plot, rules, compared.get((wave, check)))
         what = "error share" if plot.unit == "share" else "level"
         title = f"{check}: {what} of wave {wave}{' against control' if plot.control else ''}"
         few = plot.model_copy(update={"title": title, "changes": _few(plot.changes)})
         plain = few.model_dump(mode="json")
         found[wave, check] = {"wave": wave, "check": check, "changed": len(plot.changes), **plain}
     return [found[key] for key in sorted(found)]
+
+
+def _rules(plan: Plan | None, metric: str) -> Check | None:
+    """Find the check of a metric, which may be that of a service that depends on the patched one."""
+    for check in plan.policy.spec.verify if plan is not None else ():
+        service = service_of(metric, check)
+        if metric == check.name:
+            return check
+        if service is not None:
+            return dependent_check(check, service)
+    return None
 
 
 def _few(marks: Sequence[Mark]) -> tuple[Mark, ...]:

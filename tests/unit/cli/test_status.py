@@ -229,7 +229,7 @@ def test_report_comes_with_a_picture_of_each_metric_and_wave(
     assert [file.name for file in written] == ["wave-1-errors.svg", "wave-2-errors-of-..-db.svg"]
     for file in written:
         root = ElementTree.fromstring(file.read_text(encoding="utf-8"))  # noqa: S314
-        assert len(root.findall("{http://www.w3.org/2000/svg}path")) == 2
+        assert len(root.findall("{http://www.w3.org/2000/svg}path")) == 3
     assert capsys.readouterr().out == "# r\n"
 
 

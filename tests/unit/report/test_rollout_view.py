@@ -71,6 +71,7 @@ def test_verdict_comes_with_its_numbers_and_the_plot_of_its_wave(tmp_path: Path)
     (plot,) = view["plots"]
     assert (plot["wave"], plot["check"], plot["changed"]) == (1, "errors", 3)
     assert plot["canary"][-1]["value"] > 3 * plot["control"][-1]["value"]
+    assert plot["tolerated"][-1]["value"] == pytest.approx(1.5 * plot["control"][-1]["value"], rel=0.2)
     assert [mark["label"] for mark in plot["changes"]] == ["web-01", "web-02", "web-03"]
 
 

@@ -112,6 +112,7 @@ export interface Plot {
   unit: "share" | "level";
   canary: Point[];
   control: Point[];
+  tolerated: Point[];
   changes: { at: string; label: string }[];
   changed: number;
 }

@@ -1,4 +1,4 @@
-// Canary against control as a small drawing: solid with dots against dashed, labelled at the line, changes marked.
+// Canary against control as a small drawing: solid with dots against dashed, what is tolerated dotted, changes marked.
 import { svg } from "./dom";
 import type { Plot, Point } from "./model";
 import { clock, level, percent } from "./words";
@@ -25,7 +25,7 @@ class Scale {
   readonly top: number;
 
   constructor(plot: Plot) {
-    const points = [...plot.canary, ...plot.control];
+    const points = [...plot.canary, ...plot.control, ...plot.tolerated];
     const moments = [...points, ...plot.changes].map((item) => Date.parse(item.at));
     this.first = Math.min(...moments);
     this.last = Math.max(...moments, this.first + 1000);
@@ -83,19 +83,29 @@ function line(name: "canary" | "control", plot: Plot, scale: Scale): SVGElement 
   return group;
 }
 
+function bound(plot: Plot, scale: Scale): SVGElement {
+  const group = svg("g", { class: "line tolerated" });
+  for (const stretch of stretches(plot.tolerated, scale)) {
+    const d = stretch.map((point, index) => `${index ? "L" : "M"}${point.x.toFixed(1)} ${point.y.toFixed(1)}`).join("");
+    group.append(svg("path", { d }, svg("title", {}, "the most that is tolerated of the canary's mean")));
+  }
+  return group;
+}
+
 function labels(plot: Plot, scale: Scale): SVGElement[] {
-  const ends = (["canary", "control"] as const).map((name) => {
+  const names = (["canary", "control", "tolerated"] as const).filter((name) => name !== "tolerated" || plot.tolerated.length);
+  const ends = names.map((name) => {
     const known = stretches(plot[name], scale).flat();
     const last = known[known.length - 1];
     return { name, y: last?.y ?? scale.y(scale.bottom), text: last ? `${name} ${said(plot, last.value)}` : `${name}: no data` };
   });
-  ends.sort((a, b) => a.y - b.y);
-  const [upper, lower] = ends;
-  if (upper && lower && lower.y - upper.y < APART) {
-    const middle = Math.min((upper.y + lower.y) / 2, HEIGHT - BOTTOM - APART / 2);
-    upper.y = middle - APART / 2;
-    lower.y = middle + APART / 2;
+  ends.sort((a, b) => b.y - a.y);
+  let lowest = HEIGHT - BOTTOM;
+  for (const end of ends) {
+    end.y = Math.min(end.y, lowest);
+    lowest = end.y - APART;
   }
+  ends.reverse();
   return ends.map((end) => svg("text", { class: `label ${end.name}`, x: WIDTH - RIGHT + 8, y: end.y + 4 }, end.text));
 }
 
@@ -163,6 +173,7 @@ export function draw(plot: Plot): SVGElement {
     { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${plot.title}: ${description(plot)}` },
     ...axes(plot, scale),
     marks(plot, scale),
+    bound(plot, scale),
     line("canary", plot, scale),
     line("control", plot, scale),
     ...labels(plot, scale),
