@@ -21,10 +21,13 @@ its workers die. For every open rollout that no run and no worker is at work on,
 - watches completed rollouts for late regressions, for the policy's `rollout.watch`: an alarm opens an incident;
 - leaves the hooks of hosts that a dead worker had entered and not changed;
 - triggers a run where an approved rollout is left in an open window, at most one in each window;
-- tells what is due to whom the policies' `notify` names, and writes the heartbeat that `patching heartbeat` reads.
+- tells what is due to whom the policies' `notify` names, and then writes the heartbeat that `patching heartbeat` reads.
 
-It begins no change. It does not go on with a run that a person marked failed, it triggers no emergency and no policy
-without windows. A quarantine ends by its date.
+It begins no change. It goes on after a run that was deleted, or whose report lost its worker, and not after one that a
+person marked; it triggers no emergency and no policy without windows. A quarantine ends by its date.
+
+What goes wrong with one rollout is that rollout's sentence and keeps no other waiting. Each has four minutes in a tick;
+a step that still runs, or a place that is taken, is looked at again at the next one.
 """
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOT_ACTIVE = ("success", "failed")
+NOT_FOUND = 404
+REPORT = "report.report"
+NOT_BY_PERSON = ("failed", "upstream_failed", "removed")
+"""States of a ``report`` that a person who marks its run does not leave behind."""
 
 
 def setting(key: str, fallback: str | None = None) -> str | None:
@@ -135,16 +139,42 @@ def _polled(connections: AirflowConnections, check: Any) -> Any:
 
 
 def run_active(task_instance: Any, run: str) -> bool | None:
-    """Say whether a DAG run (``dag::run``) is still at work, None when Airflow does not know it."""
+    """Say whether a DAG run (``dag::run``) is still at work, None when Airflow does not know it.
+
+    Where Airflow does not answer, it is taken as at work: nobody else begins anything then.
+    """
     from airflow.sdk.exceptions import AirflowRuntimeError
 
     dag_id, _, run_id = run.partition("::")
     try:
         state = task_instance.get_dagrun_state(dag_id, run_id)
     except AirflowRuntimeError as error:
-        log.warning("Airflow does not know run %s, so it is taken as ended: %s", run, error)
-        return None
+        if (error.error.detail or {}).get("status_code") == NOT_FOUND:
+            log.warning("Airflow does not know run %s, so it is taken as ended: %s", run, error)
+            return None
+        log.warning("Airflow does not say how run %s is, so it is taken as at work: %s", run, error)
+        return True
     return str(getattr(state, "value", state)) not in NOT_ACTIVE
+
+
+def run_lost(task_instance: Any, run: str) -> str | None:
+    """Say how a DAG run (``dag::run``) without a report was lost, None where a person ended it or nobody can tell.
+
+    Marking a run failed makes Airflow skip its ``report``; a ``report`` that failed had a worker, which died.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    active = run_active(task_instance, run)
+    if active is None:
+        return "was deleted"
+    dag_id, _, run_id = run.partition("::")
+    try:
+        found = {} if active else task_instance.get_task_states(dag_id, task_ids=[REPORT], run_ids=[run_id])
+    except AirflowRuntimeError as error:
+        log.warning("Airflow does not say how the tasks of run %s ended: %s", run, error)
+        return None
+    state = found.get(run_id, {}).get(REPORT)
+    return "lost the worker of its report" if str(getattr(state, "value", state)) in NOT_BY_PERSON else None
 
 
 def task_site(context: Any) -> Site:
@@ -168,6 +198,7 @@ def task_site(context: Any) -> Site:
         owner=f"{socket.gethostname()}:{os.getpid()}:{task_instance.task_id}:{task_instance.map_index}",
         people=people_of(folder),
         run_active=partial(run_active, task_instance),
+        run_lost=partial(run_lost, task_instance),
         crash=partial(_crash, crash_at) if crash_at else _go_on,
         log=task_instance.log.info if hasattr(task_instance, "log") else log.info,
         lease_ttl=seconds("lease_ttl", 30),

@@ -15,17 +15,21 @@ from airflow.providers.standard.operators import hitl
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import (
     AirflowFailException,
+    AirflowRuntimeError,
     AirflowSkipException,
     DownstreamTasksSkipped,
     TaskAwaitingInput,
     TaskDeferred,
 )
-from airflow.sdk.execution_time.comms import SkipDownstreamTasks
+from airflow.sdk.execution_time.comms import ErrorResponse, SkipDownstreamTasks
 
+from patching.errors import ConnectionMissing
 from patching.ledger.entry import EntryKind
 from patching.report.notice import Notice
+from patching.rollout.reconcile import Reconciled
 from patching.rollout.states import RolloutState
 from patching_airflow.operators import base
+from patching_airflow.site import run_active, run_lost
 from patching_dags.policy_files import dags
 from patching_dags.reconcile import build_reconcile
 from unit.rollout.fleet import Fleet
@@ -322,3 +326,78 @@ def test_reconcile_writes_its_heartbeat_and_the_report_tells_what_is_due(
     reconcile.execute(here.context("reconcile"))
     assert here.fleet.ledger.beats()[-1].beats == beat.beats + 1
     assert [notice.event for notice in told] == ["held", "scheduler-silent"]
+
+
+def beats(here: World) -> int:
+    return sum(beat.beats for beat in here.fleet.ledger.beats() if beat.name == "patch_reconcile")
+
+
+def test_heartbeat_is_written_after_the_work_and_not_where_the_work_broke_but_the_others_are_told(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Notice] = []
+    monkeypatch.setattr("patching_airflow.notifying.deliver", told.append)
+    here = world(("required: 2", "required: 0"), ("  mode: apply", NOTIFY))
+    here.begin()
+    asyncio.run(here.fleet.approve())
+    here.run("wave_1.gate")
+    here.fleet.ledger.transition(here.fleet.rollout, RolloutState.HELD, reason="alice: odd")
+    reconcile = build_reconcile().get_task("reconcile")
+    at_work: list[int] = []
+
+    async def looks(site: Any) -> Reconciled:
+        at_work.append(beats(here))
+        return Reconciled()
+
+    async def breaks(site: Any) -> Reconciled:
+        raise RuntimeError("nobody foresaw this")
+
+    async def refuses(site: Any) -> Reconciled:
+        raise ConnectionMissing('connection "x" does not exist')
+
+    monkeypatch.setattr("patching.rollout.reconcile.reconcile", breaks)
+    with pytest.raises(RuntimeError, match="nobody foresaw"):
+        reconcile.execute(here.context("reconcile"))
+    assert beats(here) == 0
+    assert [notice.event for notice in told] == ["held"]
+    monkeypatch.setattr("patching.rollout.reconcile.reconcile", looks)
+    reconcile.execute(here.context("reconcile"))
+    assert (at_work, beats(here)) == ([0], 1)
+    monkeypatch.setattr("patching.rollout.reconcile.reconcile", refuses)
+    context = here.context("reconcile")
+    assert reconcile.execute(context) == []
+    assert context["ti"].pushed["sentences"] == ['could not look after lost rollouts: connection "x" does not exist']
+    assert beats(here) == 2
+
+
+class Runs:
+    """What Airflow answers about runs and their tasks."""
+
+    def __init__(self, state: Any, report: str | None = None) -> None:
+        self.state = state
+        self.report = report
+
+    def get_dagrun_state(self, dag_id: str, run_id: str) -> Any:
+        if isinstance(self.state, int):
+            raise AirflowRuntimeError(ErrorResponse(detail={"status_code": self.state}))
+        return self.state
+
+    def get_task_states(self, dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, Any]:
+        assert (dag_id, task_ids, run_ids) == ("patch__web", [REPORT], ["run-1"])
+        return {"run-1": {REPORT: self.report}}
+
+
+@pytest.mark.parametrize(
+    ("runs", "active", "lost"),
+    [
+        pytest.param(Runs("running"), True, None, id="at work"),
+        pytest.param(Runs(404), None, "was deleted", id="deleted"),
+        pytest.param(Runs(500), True, None, id="Airflow does not answer"),
+        pytest.param(Runs("failed", "skipped"), False, None, id="marked failed"),
+        pytest.param(Runs("success", "success"), False, None, id="marked success"),
+        pytest.param(Runs("failed", "failed"), False, "lost the worker of its report", id="its workers died"),
+    ],
+)
+def test_run_is_lost_only_where_nobody_marked_it(runs: Runs, active: bool | None, lost: str | None) -> None:
+    assert run_active(runs, "patch__web::run-1") is active
+    assert run_lost(runs, "patch__web::run-1") == lost

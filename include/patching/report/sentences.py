@@ -107,11 +107,16 @@ def waiting_for(
     if row.state in WAITS_BY_STATE:
         said = WAITS_BY_STATE[row.state]
         return f"{said}: {row.reason}" if row.reason else said
-    return _targets_wait(rows)
+    return _targets_wait(rows, undoing=row.state is RolloutState.UNDOING)
 
 
-def _targets_wait(rows: Sequence[TargetRow]) -> str:
-    waiting = [target for target in rows if target.waits_for and target.outcome is None]
+def _to_be_undone(target: TargetRow) -> bool:
+    changed = target.outcome in (None, Outcome.APPLIED, Outcome.FAILED, Outcome.UNKNOWN)
+    return changed and target.began_at is not None and target.undo_outcome is None
+
+
+def _targets_wait(rows: Sequence[TargetRow], *, undoing: bool) -> str:
+    waiting = [item for item in rows if item.waits_for and (_to_be_undone(item) if undoing else item.outcome is None)]
     if not waiting:
         return ""
     if len(waiting) == 1:
@@ -129,6 +134,9 @@ def target_waits(
 
     ``begun`` are the waves whose gate has opened; ``stopped`` and ``locked`` are as for the rollout.
     """
+    if row.state is RolloutState.UNDOING and _to_be_undone(target):
+        at_work = target.state in (TargetState.RUNNING, TargetState.UNDOING)
+        return target.waits_for or ("" if at_work else "waits for its turn to be undone")
     if target.outcome is Outcome.UNKNOWN and target.undo_outcome is None:
         return UNSETTLED
     if row.state in FINAL or target.outcome is not None or target.state not in NOT_AT_WORK:

@@ -8,6 +8,7 @@ from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.plan.document import Plan
 from patching.report.rollout_report import make_report
 from patching.rollout.answers import Closing, WaveSummary
+from patching.rollout.discovery import look_for_joined
 from patching.rollout.gates import carried_over, promoted
 from patching.rollout.incidents import lock_of
 from patching.rollout.probing import probe_fleet
@@ -81,7 +82,7 @@ async def _look_again(site: Site, plan: Plan, applied: dict[str, TargetRow]) -> 
 
 
 def close_run(site: Site, dag_id: str, run_id: str) -> Closing:
-    """End a run: say how it went, write the report, and give the run its colour."""
+    """End a run: say how it went and who joined meanwhile, write the report, and give the run its colour."""
     entry = site.ledger.find(CONTROL, f"run:{dag_id}:{run_id}")
     if entry is None:
         reason = "discovery failed: nothing was planned and no target was touched; see the log of discover"
@@ -93,6 +94,8 @@ def close_run(site: Site, dag_id: str, run_id: str) -> Closing:
     if row is None:
         return Closing(rollout=rollout, good=False, sentence="the ledger lost this rollout")
     good, sentence = colour(site, row, plan, run_id)
+    new = look_for_joined(site, plan) if plan is not None else ""
+    sentence += f"; {new}" if new else ""
     rows, locked = site.ledger.targets(rollout), lock_of(site.ledger, row.policy)
     report = make_report(site.ledger.entries(rollout), plan, row, rows, site.clock(), locked=locked)
     number = len(site.ledger.entries(rollout, kinds=[EntryKind.REPORT]))

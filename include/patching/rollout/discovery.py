@@ -7,7 +7,7 @@ import contextlib
 from datetime import datetime, timedelta
 
 from patching.change import Outcome
-from patching.errors import FenceLost, InventoryError, LedgerConflict, PlanError
+from patching.errors import FenceLost, InventoryError, LedgerConflict, LedgerUnavailable, PatchingError, PlanError
 from patching.ledger.base import Busy, Claim, Fence, RolloutRow
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.limits import load_limits
@@ -120,6 +120,19 @@ def _claimed(site: Site, policy: Policy, request: Request, inventory: list[Targe
     said = f"rollout {row.id} is superseded ({carried_over(applied, left)}): {choice.reason}"
     site.ledger.transition(row.id, RolloutState.SUPERSEDED, reason=said, actor=request.requested_by)
     return _open(site, policy, request, f"{said}; a new plan is made", fence)
+
+
+def look_for_joined(site: Site, plan: Plan) -> str:
+    """Read the inventory anew and write down who joined it since planning; gives the sentence, empty where nobody did.
+
+    An inventory that cannot be read names nobody now; the sentence says so.
+    """
+    try:
+        return _joined(site, plan.policy, plan, _targets(site, plan.policy))
+    except PatchingError as error:
+        if isinstance(error, LedgerUnavailable):
+            raise
+        return f"who joined after planning is not known: {error}"
 
 
 def _joined(site: Site, policy: Policy, plan: Plan | None, inventory: list[Target]) -> str:

@@ -19,6 +19,7 @@ from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan
 from patching.quantity import format_duration
 from patching.rollout.answers import VerdictName
+from patching.rollout.apart import apart
 from patching.rollout.incidents import open_incident
 from patching.rollout.measuring import measure
 from patching.rollout.record import first_written, frozen_plan
@@ -30,6 +31,7 @@ from patching.rollout.states import RolloutState
 RUNBOOK = "docs/runbooks/late-regression.md"
 RECENT = 1000
 KEY = "late-verdict"
+CANNOT = "it cannot be watched"
 
 
 async def watch_finished(site: Site) -> list[str]:
@@ -38,15 +40,16 @@ async def watch_finished(site: Site) -> list[str]:
     Raises LedgerUnavailable. A metric source that does not answer decides nothing: the next look asks again, and a
     watch that ends without data says so.
     """
-    said = []
+    said: list[str] = []
     for row in site.ledger.rollouts(limit=RECENT):
         if row.state is not RolloutState.COMPLETED:
             continue
-        plan = frozen_plan(site, row.id)
-        if plan is None or not plan.policy.spec.rollout.watch or site.ledger.find(row.id, KEY) is not None:
-            continue
-        sentence = await _look(site, row, plan)
-        said += [f"{row.id}: {sentence}"] if sentence is not None else []
+        with apart(row.id, said, CANNOT):
+            plan = frozen_plan(site, row.id)
+            if plan is None or not plan.policy.spec.rollout.watch or site.ledger.find(row.id, KEY) is not None:
+                continue
+            sentence = await _look(site, row, plan)
+            said += [f"{row.id}: {sentence}"] if sentence is not None else []
     return said
 
 

@@ -7,32 +7,34 @@ workers die. Nothing here begins a change: it looks after what was begun.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from patching.change import Outcome, Step
-from patching.channels.base import Attach
-from patching.errors import ChannelError, FenceLost
-from patching.ledger.base import Intent, RolloutRow
+from patching.change import Outcome
+from patching.ledger.base import RolloutRow
 from patching.ledger.entry import EntryKind
-from patching.plan.capacity import target_claims
 from patching.plan.document import Plan
 from patching.plan.windows import freeze_at, open_window
 from patching.rollout.adoption import valid_until
+from patching.rollout.apart import apart
 from patching.rollout.gates import approved
 from patching.rollout.incidents import lock_of
 from patching.rollout.late_watch import watch_finished
 from patching.rollout.left_behind import leave_behind
 from patching.rollout.quarantine import end_expired
-from patching.rollout.record import Record, free_ended, frozen_plan, moved, say_waiting
+from patching.rollout.record import free_ended, frozen_plan, moved, say_waiting
+from patching.rollout.settling import settle
 from patching.rollout.site import Site
-from patching.rollout.states import BEFORE_APPROVAL, RolloutState
-from patching.rollout.target_job import TargetJob
+from patching.rollout.states import BEFORE_APPROVAL, FINAL, RolloutState
 from patching.rollout.undo_failure import tend_failed_undo
 from patching.rollout.undoing import undo_wave
 from patching.value import Value
 
 MOST = 1000
+AT_ONCE = 20
+"""How many rollouts are looked after side by side."""
+LONGEST = 240.0
+"""Seconds for one rollout in one tick: nobody else is told or looked after before all have had theirs."""
+CANNOT = "patch_reconcile cannot look after it"
 GRACE = timedelta(minutes=5)
 """How long the run that the schedule starts at window open may take to begin."""
 
@@ -52,31 +54,90 @@ class Reconciled(Value):
     go_on: tuple[GoOn, ...] = ()
 
 
-async def reconcile(site: Site) -> Reconciled:
-    """Look after every open rollout that no run works on; raises LedgerUnavailable.
+async def reconcile(site: Site, *, longest: float = LONGEST) -> Reconciled:
+    """Look after every open rollout that no run works on, each at most ``longest`` seconds; raises LedgerUnavailable.
 
-    Safe beside a run that begins at the same moment: leases and epochs decide who may act on a target.
+    Safe beside a run that begins at the same moment: leases and epochs decide who may act on a target. What goes wrong
+    with one rollout is said, by that rollout too, and keeps nobody from looking after the others.
     """
     said = end_expired(site.ledger, site.clock())
-    go_on: list[GoOn] = []
     # Of rollouts that are over too: a worker that died after its last word would take its places for ever.
-    for name in sorted({lease.rollout for lease in site.ledger.leases()}):
-        free_ended(site, name)
-        said += [] if at_work(site, name) else await leave_behind(site, name)
-    for row in site.ledger.rollouts(open_only=True, limit=MOST):
-        plan = frozen_plan(site, row.id)
-        if plan is None or at_work(site, row.id):
-            continue
-        said += await _settle(site, plan)
-        await tend_failed_undo(site, plan)
-        row = site.ledger.rollout(row.id) or row
-        said += await _move_on(site, row, plan)
-        wanted = next_run(site, row, plan, site.clock())
-        go_on += [wanted] if wanted is not None else []
+    leased = {lease.rollout for lease in site.ledger.leases()}
+    for name in sorted(leased):
+        with apart(name, said, CANNOT):
+            free_ended(site, name)
+    opened = {row.id for row in site.ledger.rollouts(open_only=True, limit=MOST)}
+    tended = [_Tended(site, name, is_open=name in opened) for name in sorted(leased | opened)]
+    room = asyncio.Semaphore(AT_ONCE)
+    async with asyncio.TaskGroup() as jobs:
+        for item in tended:
+            jobs.create_task(item.tend(room, longest))
+    said += [sentence for item in tended for sentence in item.said]
     said += await watch_finished(site)
     for sentence in said:
         site.log(sentence)
-    return Reconciled(sentences=tuple(said), go_on=tuple(go_on))
+    return Reconciled(sentences=tuple(said), go_on=tuple(run for item in tended for run in item.go_on))
+
+
+class _Tended:
+    """What was done with one rollout; the sentences of before its time was over are kept."""
+
+    def __init__(self, site: Site, rollout: str, *, is_open: bool) -> None:
+        self.site = site
+        self.rollout = rollout
+        self.is_open = is_open
+        self.said: list[str] = []
+        self.go_on: list[GoOn] = []
+
+    async def tend(self, room: asyncio.Semaphore, longest: float) -> None:
+        """Look after the rollout within its time; what is not done by then is done at the next ticks."""
+        async with room:
+            with apart(self.rollout, self.said, CANNOT) as trouble:
+                try:
+                    async with asyncio.timeout(longest):
+                        await self._work()
+                except TimeoutError:
+                    self.said.append(f"{self.rollout}: not done within {longest:g} s: the next tick goes on with it")
+        if self.is_open:
+            with apart(self.rollout, self.said, CANNOT):
+                _say_trouble(self.site, self.rollout, trouble.sentence)
+
+    async def _work(self) -> None:
+        site, name = self.site, self.rollout
+        if at_work(site, name):
+            return
+        self.said += await leave_behind(site, name)
+        plan = frozen_plan(site, name) if self.is_open else None
+        if plan is None:
+            return
+        self.said += await settle(site, plan)
+        await tend_failed_undo(site, plan)
+        row = site.ledger.rollout(name)
+        if row is None:
+            return
+        self.said += await _move_on(site, row, plan)
+        wanted = next_run(site, row, plan, site.clock())
+        self.go_on += [wanted] if wanted is not None else []
+
+
+def _say_trouble(site: Site, rollout: str, sentence: str) -> None:
+    """Let a rollout say why it is not looked after, and what it said before once that is over."""
+    row = site.ledger.rollout(rollout)
+    if row is None or row.state in FINAL or not (sentence or row.waits_for.startswith(CANNOT)):
+        return
+    say_waiting(site, rollout, sentence or _said_before(site, rollout))
+
+
+def _said_before(site: Site, rollout: str) -> str:
+    """Give the newest sentence of its present state that is not of us."""
+    entries = site.ledger.entries(rollout, kinds=[EntryKind.WAITS, EntryKind.TRANSITION])
+    for entry in reversed(entries):
+        if entry.kind is EntryKind.TRANSITION:
+            return ""
+        said = str(entry.body["sentence"])
+        if entry.target is None and not said.startswith(CANNOT):
+            return said
+    return ""
 
 
 def runs_of(site: Site, rollout: str) -> list[str]:
@@ -93,58 +154,6 @@ def at_work(site: Site, rollout: str) -> bool:
     return any(site.run_active(run) for run in runs_of(site, rollout))
 
 
-async def _settle(site: Site, plan: Plan) -> list[str]:
-    """Close the open intents that began on a target: what they did is known before anybody goes on."""
-    intents = site.ledger.intents(rollout=plan.rollout, open_only=True)
-    names = sorted({intent.target for intent in intents})
-    if not names:
-        return []
-    record, room = Record(site, plan.rollout), asyncio.Semaphore(site.concurrency)
-
-    async def one(name: str) -> str | None:
-        async with room:
-            return await _settle_target(record, plan, name, [item for item in intents if item.target == name])
-
-    try:
-        found = await asyncio.gather(*(one(name) for name in names))
-    finally:
-        await record.close()
-    return [sentence for sentence in found if sentence is not None]
-
-
-async def _settle_target(record: Record, plan: Plan, name: str, intents: Sequence[Intent]) -> str | None:
-    """Attach to what runs or ran on one target; its lease is kept, because its change is not finished."""
-    site, planned = record.site, plan.planned(name)
-    row = next((item for item in site.ledger.targets(plan.rollout) if item.target == name), None)
-    if planned is None or row is None:
-        return None
-    spec = plan.policy.spec.driver
-    channel, driver = site.channel(spec.connection), site.driver(spec.name, dict(spec.options))
-    job = TargetJob(record, plan, planned, channel, driver, row)
-    try:
-        session = await job.open()
-    except ChannelError as error:
-        return f"{plan.rollout}: {name} has {len(intents)} open steps and does not answer: {error}"
-    try:
-        steps = {item.step_id: Step.model_validate(item.step) for item in intents}
-        looks = [await job.session_for(step, session).look(name, step) for name, step in steps.items()]
-        if all(look.attach is Attach.ABSENT for look in looks):
-            return None
-        busy = await job.acquire(target_claims(plan, planned.target))
-        if busy is not None:
-            return f"{plan.rollout}: {name} {busy.sentence}"
-        async with job.heartbeat():
-            ends = await job.settle(session, abandon=False)
-    except ChannelError as error:
-        return f"{plan.rollout}: the connection to {name} was lost while its steps were settled: {error}"
-    except FenceLost:
-        return f"{plan.rollout}: another worker has taken {name} over"
-    finally:
-        await session.close()
-    said = ", ".join(f"{end.step.name} {'ok' if end.ok else end.detail}" for end in ends)
-    return f"{plan.rollout}: settled on {name}: {said}"
-
-
 async def _move_on(site: Site, row: RolloutRow, plan: Plan) -> list[str]:
     """Bring a rollout that lost its run to a state in which it may rest."""
     if row.state is RolloutState.RUNNING:
@@ -159,7 +168,7 @@ async def _move_on(site: Site, row: RolloutRow, plan: Plan) -> list[str]:
         stopped = site.ledger.stopped()
         if stopped is not None:
             return [f"{row.id}: the undo is not finished, but everything is stopped: {stopped}"]
-        summary = await undo_wave(site, row.id, None, "reconcile")
+        summary = await undo_wave(site, row.id, None, "reconcile", once=True)
         return [f"{row.id}: undo: {summary.sentence}"]
     if row.state in BEFORE_APPROVAL and site.clock() >= valid_until(plan):
         reason = "its plan is no longer valid, and nobody began it"
@@ -172,7 +181,8 @@ async def _move_on(site: Site, row: RolloutRow, plan: Plan) -> list[str]:
 def next_run(site: Site, row: RolloutRow, plan: Plan, now: datetime) -> GoOn | None:
     """Say which run should go on with an approved rollout in an open window: at most one in each window.
 
-    None after a run that did not end by itself: whoever marked it failed wanted it stopped. None without windows:
+    None after a run that a person marked: whoever did wanted it stopped. One that was deleted, or lost its last
+    worker, is gone on with. None without windows:
     such a policy works only when somebody triggers it. None for an emergency: its DAG has a permission of its own.
     """
     schedule = plan.policy.spec.schedule
@@ -183,7 +193,7 @@ def next_run(site: Site, row: RolloutRow, plan: Plan, now: datetime) -> GoOn | N
         return None
     if lock_of(site.ledger, row.policy) is not None:
         return None
-    if site.ledger.stopped() is not None or not approved(site, row.id, plan) or not _ended_by_itself(site, row.id):
+    if site.ledger.stopped() is not None or not approved(site, row.id, plan) or not _may_go_on(site, row.id):
         return None
     left = sum(item.outcome in (None, Outcome.UNKNOWN) for item in site.ledger.targets(row.id))
     if not left:
@@ -195,7 +205,8 @@ def next_run(site: Site, row: RolloutRow, plan: Plan, now: datetime) -> GoOn | N
     return GoOn(dag_id=plan.policy.dag_id, run_id=run_id, reason=reason)
 
 
-def _ended_by_itself(site: Site, rollout: str) -> bool:
+def _may_go_on(site: Site, rollout: str) -> bool:
+    """Say whether the last run ended by itself or was lost: whoever marked it wanted it to end."""
     runs = runs_of(site, rollout)
     ended = {str(entry.body.get("run")) for entry in site.ledger.entries(rollout, kinds=[EntryKind.RUN_ENDED])}
-    return bool(runs) and runs[-1] in ended
+    return bool(runs) and (runs[-1] in ended or site.run_lost(runs[-1]) is not None)

@@ -188,6 +188,18 @@ def say_waiting(site: Site, rollout: str, sentence: str, *, target: str | None =
     first_written(site.ledger, waits(rollout, sentence, target=target, number=len(earlier)))
 
 
+async def say_target_waits(record: Record, target: str, sentence: str) -> None:
+    """Write what a target waits for, from among jobs, once per change of the sentence."""
+    row = await record.call(record.site.ledger.target, record.rollout, target)
+    if row is not None and row.waits_for == sentence:
+        return
+    entries = await record.call(record.site.ledger.entries, record.rollout, kinds=[EntryKind.WAITS], target=target)
+    # Where another worker says something else at this moment, theirs is the newest word until the next change.
+    with contextlib.suppress(LedgerConflict):
+        entry = waits(record.rollout, sentence, target=target, number=len(entries))
+        await record.append(entry.kind, entry.key, entry.body, target=target)
+
+
 def free_ended(site: Site, rollout: str) -> None:
     """Release leases that a dead worker left on targets that ended or were never changed.
 

@@ -32,9 +32,10 @@ class Site:
     """The outside world of a rollout: state, time, connections, and factories for what is named in a policy.
 
     ``people`` resolves approver groups to user names. ``run_active`` says whether a DAG run (``dag::run``) is still at
-    work, None when nobody can tell. ``crash`` is called with the name of each crash point: production does nothing
-    there, fault tests kill the process. ``lease_ttl``, ``patience`` (how long the ledger may be gone) and
-    ``poll`` (how often a host that reboots, or a place among those, is looked for again) are seconds.
+    work, None when nobody knows it, and ``run_lost`` how one that wrote no report was lost, None where a person ended
+    it or nobody can tell. ``crash`` is called with the name of each crash point: production does nothing there, fault
+    tests kill the process. ``lease_ttl``, ``patience`` (how long the ledger may be gone) and ``poll`` (how often a host
+    that reboots, or a place among those, is looked for again) are seconds.
     ``look_every`` is how often (seconds) the error budgets are looked at while a wave is applied.
     ``pause`` lets that many seconds of ``clock`` pass before a target's next try.
     """
@@ -51,6 +52,7 @@ class Site:
     polled: Callable[[HttpJsonCheck], PolledSource] = _no_polling
     people: Callable[[Sequence[str]], tuple[str, ...]] = _names_are_people
     run_active: Callable[[str], bool | None] = field(default=lambda _run: None)
+    run_lost: Callable[[str], str | None] = field(default=lambda _run: None)
     crash: Callable[[str], None] = field(default=lambda _point: None)
     log: Callable[[str], None] = field(default=lambda _line: None)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -121,14 +121,15 @@ class StepRunner:
         await self.session.cancel(handle)
         return await self.session.look(handle.step_id, step)
 
-    async def settle(self, intent: Intent) -> StepEnd | None:
+    async def settle(self, intent: Intent, wait: float | None = None) -> StepEnd | None:
         """Close an open intent by its step id: look first. None when the step never began on the target.
 
         Such an intent stays open: the resumed job starts it under the same id, or gives it up with ``abandon``.
-        Raises ChannelError.
+        One that runs has until its deadline from now on, or at most ``wait`` seconds. Raises ChannelError.
         """
         step = Step.model_validate(intent.step)
-        progress = await self._to_its_end(intent.step_id, step, await self.session.look(intent.step_id, step))
+        left = step if wait is None else step.model_copy(update={"deadline": min(wait, step.deadline)})
+        progress = await self._to_its_end(intent.step_id, left, await self.session.look(intent.step_id, step))
         if progress.attach is Attach.ABSENT:
             return None
         return await self._conclude(intent.step_id, step, progress)

@@ -156,21 +156,22 @@ class TargetJob:
         """Open the one session of this job; raises ChannelError."""
         return await self.channel.open(self.target)
 
-    async def settle(self, session: Session, *, abandon: bool) -> list[StepEnd]:
+    async def settle(self, session: Session, *, abandon: bool, wait: float | None = None) -> list[StepEnd]:
         """Settle every open intent of this target in this rollout by its id, before anything else is decided.
 
-        One that never began is given up with ``abandon``, and where a later generation makes its step anew.
+        One that never began is given up with ``abandon``, and where a later generation makes its step anew. One that
+        still runs is waited for until its deadline, or at most ``wait`` seconds.
         """
-        return await self.settle_open(session, abandon=abandon) if self.had_intents else []
+        return await self.settle_open(session, abandon=abandon, wait=wait) if self.had_intents else []
 
-    async def settle_open(self, session: Session, *, abandon: bool) -> list[StepEnd]:
+    async def settle_open(self, session: Session, *, abandon: bool, wait: float | None = None) -> list[StepEnd]:
         """Settle what is open now, this job's own steps too: their end was not seen, but the target knows it."""
         ends = []
         for intent in await self.record.call(
             self.site.ledger.intents, rollout=self.plan.rollout, target=self.name, open_only=True
         ):
             runner = self.runner(self.session_for(Step.model_validate(intent.step), session))
-            end = await runner.settle(intent)
+            end = await runner.settle(intent, wait)
             if end is not None:
                 ends.append(end)
             elif abandon or intent.generation < self.generation:

@@ -15,12 +15,14 @@ from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.plan.windows import freeze_at, spans
 from patching.policy import Policy
 from patching.report.notice import FRESH, READ, Notice, due
-from patching.rollout.record import frozen_plan
+from patching.rollout.apart import apart
+from patching.rollout.record import first_written, frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import FINAL, RolloutState
 
 MOST = 1000
 RECONCILER = "patch_reconcile"
+CANNOT = "nobody can be told of it"
 SILENT_AFTER = timedelta(minutes=15)
 MAY_MISS = (RolloutState.PLANNED, RolloutState.AWAITING_APPROVAL, RolloutState.WAITING, RolloutState.HELD)
 
@@ -36,14 +38,16 @@ class DeliveryFailed(PatchingError):
 def tell_all(site: Site, deliver: Deliver) -> list[str]:
     """Send whatever is due of every rollout that changed within a day, and of the control chain; says what was sent.
 
-    ``deliver`` raises DeliveryFailed. Raises LedgerUnavailable.
+    ``deliver`` raises DeliveryFailed. A rollout whose plan cannot be read keeps nobody from being told of others.
+    Raises LedgerUnavailable.
     """
     said: list[str] = []
     since = site.ledger.now() - FRESH
     rows = [row for row in site.ledger.rollouts(limit=MOST) if row.state not in FINAL or row.updated_at >= since]
     for row in rows:
-        note_missed_window(site, row)
-        said += tell_rollout(site, row.id, deliver)
+        with apart(row.id, said, CANNOT):
+            note_missed_window(site, row)
+            said += tell_rollout(site, row.id, deliver)
     return said + _tell_control(site, deliver)
 
 
@@ -60,19 +64,19 @@ def tell_rollout(site: Site, rollout: str, deliver: Deliver) -> list[str]:
     ]
 
 
-def heard(site: Site) -> str | None:
-    """Write that patch_reconcile runs; where nothing was heard for too long before, write that down, and say it."""
-    before = site.ledger.beat(RECONCILER)
+def was_silent(site: Site) -> str | None:
+    """Where patch_reconcile did not get to the end of its work for too long before, write that down, and say it."""
+    before = next((beat for beat in site.ledger.beats() if beat.name == RECONCILER), None)
     now = site.ledger.now()
     if before is None or now - before.at <= SILENT_AFTER:
         return None
     reason = (
         f"nothing was heard from the scheduler between {before.at:%Y-%m-%d %H:%M} and {now:%Y-%m-%d %H:%M} UTC: "
-        "Airflow was down, or patch_reconcile was paused, and nothing was looked after meanwhile"
+        "Airflow was down, or patch_reconcile was paused or failed each time, and not all was looked after meanwhile"
     )
     body = {"from": before.at.isoformat(), "reason": reason}
     key = f"scheduler-silent:{before.beats}:{before.at.isoformat()}"
-    site.ledger.append(NewEntry(chain=CONTROL, kind=EntryKind.SCHEDULER_SILENT, key=key, body=body))
+    first_written(site.ledger, NewEntry(chain=CONTROL, kind=EntryKind.SCHEDULER_SILENT, key=key, body=body))
     return reason
 
 
@@ -102,9 +106,10 @@ def note_missed_window(site: Site, row: RolloutRow) -> None:
 
 def _tell_control(site: Site, deliver: Deliver) -> list[str]:
     """Send what the control chain says: about one policy to whom that policy names, about all to everybody."""
-    said, now = [], site.ledger.now()
+    now = site.ledger.now()
+    said: list[str] = []
     # Read anew for each policy: what was told for one counts for the next one with the same connection.
-    for policy in _newest_policies(site):
+    for policy in _newest_policies(site, said):
         entries = [entry for entry in site.ledger.entries(CONTROL, kinds=READ) if _about(entry, policy.name)]
         for connection, events in _asked(policy).items():
             said += [
@@ -113,14 +118,15 @@ def _tell_control(site: Site, deliver: Deliver) -> list[str]:
     return said
 
 
-def _newest_policies(site: Site) -> list[Policy]:
-    """Give each policy that wants to be told something, as its newest planned rollout froze it."""
+def _newest_policies(site: Site, said: list[str]) -> list[Policy]:
+    """Give each policy that wants to be told something, as its newest planned rollout that can be read froze it."""
     if not any(site.ledger.now() - entry.at <= FRESH for entry in site.ledger.entries(CONTROL, kinds=READ)):
         return []
     newest: dict[str, Policy] = {}
     for row in site.ledger.rollouts(limit=MOST):
-        if row.policy not in newest and (plan := frozen_plan(site, row.id)) is not None:
-            newest[row.policy] = plan.policy
+        with apart(row.id, said, CANNOT):
+            if row.policy not in newest and (plan := frozen_plan(site, row.id)) is not None:
+                newest[row.policy] = plan.policy
     return [policy for policy in newest.values() if policy.spec.notify]
 
 

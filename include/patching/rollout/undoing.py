@@ -15,7 +15,7 @@ from patching.rollout.answers import UndoSummary
 from patching.rollout.backwards import Backwards
 from patching.rollout.incidents import Incident
 from patching.rollout.quarantine import keep_failed_apart
-from patching.rollout.record import Record, free_ended, frozen_plan, moved
+from patching.rollout.record import Record, free_ended, frozen_plan, moved, say_target_waits
 from patching.rollout.reversibility import Proof, proof, what_stays
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
@@ -47,9 +47,10 @@ def to_undo(rows: Sequence[TargetRow], state: RolloutState, wave: int | None) ->
     return sorted(found, key=lambda row: (row.ended_at or EPOCH, row.target), reverse=True)
 
 
-async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> UndoSummary:
+async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str, *, once: bool = False) -> UndoSummary:
     """Undo what must be undone after one wave, or (``wave`` None, the final sweep) in the whole rollout.
 
+    ``once``: who finds no place is tried again only as long as others end; it stays open, and the summary says so.
     Skipped unless the ledger says so. After the sweep the rollout is ``undone``, or ``held`` where an undo failed:
     then an incident locks the policy (F10).
     """
@@ -63,7 +64,7 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> 
     record = Record(site, rollout)
     try:
         stays = _mates(site, plan) if row.state is RolloutState.UNDOING else {}
-        await _undo_all(record, plan, found, wave, stays)
+        busy = await _undo_all(record, plan, found, wave, stays, once=once)
         await keep_failed_apart(record, plan)
     finally:
         await record.close()
@@ -73,7 +74,7 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str) -> 
     incident = await tend_failed_undo(site, plan)
     if wave is None:
         _close(site, rollout, row.state, incident)
-    return _summary(site, rollout, wave, [item.target for item in found])
+    return _summary(site, rollout, wave, [item.target for item in found], busy)
 
 
 def _mates(site: Site, plan: Plan) -> dict[str, str]:
@@ -84,27 +85,48 @@ def _mates(site: Site, plan: Plan) -> dict[str, str]:
 
 
 async def _undo_all(
-    record: Record, plan: Plan, rows: Sequence[TargetRow], wave: int | None, stays: Mapping[str, str]
-) -> None:
-    known = await record.call(proof, record.site.ledger, plan)
-    work = _UndoRun(record, plan, wave, stays, known, Backwards(plan, rows))
-    async with asyncio.TaskGroup() as jobs:
-        for row in rows:
-            jobs.create_task(work.tolerating_takeover(row))
+    record: Record,
+    plan: Plan,
+    rows: Sequence[TargetRow],
+    wave: int | None,
+    stays: Mapping[str, str],
+    *,
+    once: bool,
+) -> dict[str, str]:
+    """Undo all; with ``once`` in rounds, until one ends nobody. Gives who found no place then, and why not."""
+    known, left = await record.call(proof, record.site.ledger, plan), list(rows)
+    work = _UndoRun(record, plan, wave, stays, known, once=once)
+    while True:
+        busy = await work.round(left)
+        if len(busy) in (0, len(left)):
+            return busy
+        left = [row for row in left if row.target in busy]
 
 
 class _UndoRun:
-    """The undo jobs of one worker, as many at once as the site allows."""
+    """The undo jobs of one worker, as many at once as the site allows.
+
+    With ``once`` each is tried once in a round; ``busy`` are those that found no place, with the reason.
+    """
 
     def __init__(
-        self, record: Record, plan: Plan, wave: int | None, stays: Mapping[str, str], known: Proof, order: Backwards
+        self, record: Record, plan: Plan, wave: int | None, stays: Mapping[str, str], known: Proof, *, once: bool
     ) -> None:
         self.record, self.plan, self.wave = record, plan, wave
-        self.stays, self.known, self.order = stays, known, order
+        self.stays, self.known, self.once = stays, known, once
+        self.order, self.busy = Backwards(plan, ()), dict[str, str]()
         driver = plan.policy.spec.driver
         self.channel = record.site.channel(driver.connection)
         self.driver = record.site.driver(driver.name, dict(driver.options))
         self.room = asyncio.Semaphore(record.site.concurrency)
+
+    async def round(self, rows: Sequence[TargetRow]) -> dict[str, str]:
+        """Undo these, and give those that found no place."""
+        self.order, self.busy = Backwards(self.plan, rows), {}
+        async with asyncio.TaskGroup() as jobs:
+            for row in rows:
+                jobs.create_task(self.tolerating_takeover(row))
+        return self.busy
 
     async def tolerating_takeover(self, row: TargetRow) -> None:
         """Undo one target in its turn; one that another worker has taken over is theirs."""
@@ -124,10 +146,18 @@ class _UndoRun:
         if later:
             await _conclude_refused(record, row, f"not undone: rollout {later[0]} changed it later")
             return
+        said = ""
         while isinstance(answer := await self._try(planned, row), Busy):
             # Neither the room nor the order is kept by who waits: an earlier target may hold what it waits for.
             self.order.passed(row.target)
+            if answer.sentence != said:
+                said = answer.sentence
+                await say_target_waits(record, row.target, f"{said}; then it is undone")
             await record.free_left()
+            if self.once:
+                self.busy[row.target] = said
+                await record.write(lambda transaction: transaction.leave_queue(self.plan.rollout, row.target))
+                return
             await asyncio.sleep(BUSY_PAUSE)
         record.site.log(f"{row.target}: undo: {answer.outcome.value}: {answer.reason}")
 
@@ -176,7 +206,7 @@ def _put_back(site: Site, rollout: str, rows: Sequence[TargetRow], undone: int) 
     return f"{text}. Why: {why[-1]}" if why else text
 
 
-def _summary(site: Site, rollout: str, wave: int | None, names: Sequence[str]) -> UndoSummary:
+def _summary(site: Site, rollout: str, wave: int | None, names: Sequence[str], busy: Mapping[str, str]) -> UndoSummary:
     rows = [row for row in site.ledger.targets(rollout) if row.target in set(names)]
     counts: dict[str, int] = {}
     for row in rows:
@@ -188,4 +218,7 @@ def _summary(site: Site, rollout: str, wave: int | None, names: Sequence[str]) -
     sentence = f"{counts.get('undone', 0)} of {len(rows)} undone"
     if bad:
         sentence += f"; NOT undone: {', '.join(bad)}"
+    if busy:
+        name, said = next(iter(busy.items()))
+        sentence += f"; {name} {said}" + (f" (and {len(busy) - 1} more wait)" if len(busy) > 1 else "")
     return UndoSummary(wave=wave, counts=counts, sentence=sentence, bad=bool(bad))

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Collection, Sequence
 
 from patching.change import JobResult, Outcome
-from patching.errors import FenceLost, LedgerConflict, LedgerError
+from patching.errors import FenceLost, LedgerError
 from patching.ledger.base import Busy, TargetRow
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan, PlannedTarget
@@ -22,7 +22,7 @@ from patching.rollout.gates import leave_for_next_window, verdict_of
 from patching.rollout.late import caught_up
 from patching.rollout.polling import polling
 from patching.rollout.quarantine import left_in_quarantine
-from patching.rollout.record import Record, first_written, free_ended, frozen_plan
+from patching.rollout.record import Record, first_written, free_ended, frozen_plan, say_target_waits
 from patching.rollout.retries import TryLater, bounded, not_before
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
@@ -180,7 +180,7 @@ class ShardRun:
         if not isinstance(busy, Busy):
             return
         if before is None or busy.sentence != before.sentence:
-            await self._say(name, busy.sentence)
+            await say_target_waits(self.record, name, busy.sentence)
         self.channel.begin(planned.target)
         await self.record.free_left()
         await self._wait_for_room()
@@ -224,7 +224,7 @@ class ShardRun:
         if held.sentence != row.waits_for:
             self.site.log(f"{row.target} {held.sentence}")
             if not held.ended:
-                await self._say(row.target, held.sentence)
+                await say_target_waits(self.record, row.target, held.sentence)
         if held.again:
             await self._wait_for_room()
         return held
@@ -240,15 +240,6 @@ class ShardRun:
         if row is None:
             raise LedgerError(f"{name} is in the plan of {self.plan.rollout}, but the ledger has no row of it")
         return row
-
-    async def _say(self, name: str, sentence: str) -> None:
-        entries = await self.record.call(
-            self.site.ledger.entries, self.plan.rollout, kinds=[EntryKind.WAITS], target=name
-        )
-        # Where another worker says something else at this moment, theirs is the newest word until the next change.
-        with contextlib.suppress(LedgerConflict):
-            key = f"waits:{name}:{len(entries)}"
-            await self.record.append(EntryKind.WAITS, key, {"sentence": sentence}, target=name)
 
 
 async def apply_wave(

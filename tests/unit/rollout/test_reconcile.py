@@ -6,13 +6,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from patching.change import Step
+from patching.channels.base import Attach, Handle, Progress, Session
+from patching.channels.simulated import SimulatedChannel
+from patching.drivers.simulated import SimulatedOptions
+from patching.errors import ConnectionMissing, LedgerUnavailable
+from patching.ledger.base import Claim, Lease
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
-from patching.rollout.answers import VerdictName
-from patching.rollout.reconcile import Reconciled, reconcile
+from patching.plan.document import Plan
+from patching.report.sentences import waiting_for
+from patching.rollout.answers import Request, VerdictName
+from patching.rollout.reconcile import CANNOT, Reconciled, reconcile
+from patching.rollout.settling import LAST_WAIT
 from patching.rollout.states import RolloutState
+from patching.target import Target
 from unit.rollout.fleet import Fleet
 from unit.rollout.test_crash_points import kill_at, prepared
 
@@ -193,3 +204,205 @@ async def test_plan_that_nobody_approved_expires_with_its_validity(tmp_path: Pat
     fleet.clock.advance(hours=2)
     await tick(fleet)
     assert fleet.state == "expired"
+
+
+@pytest.mark.parametrize("how", ["was deleted", "lost the worker of its report"])
+async def test_run_that_nobody_marked_is_gone_on_with(tmp_path: Path, how: str) -> None:
+    fleet = await half_done(tmp_path, schedule=TUESDAY_NOON)
+    _marked_failed(fleet)
+    fleet.site = replace(fleet.site, run_lost=lambda run: how if run == "patch__web::run-9" else None)
+    assert len((await tick(fleet)).go_on) == 1
+
+
+def _no_connection(*_: object) -> object:
+    raise ConnectionMissing('connection "fleet" does not exist')
+
+
+def _refused_options(*_: object) -> object:
+    return SimulatedOptions.model_validate({"removed": True})
+
+
+async def undoing(fleet: Fleet, policy: str) -> str:
+    """Bring a rollout of a policy to an undo that its run leaves to others."""
+    metadata = fleet.policy.metadata.model_copy(update={"name": policy})
+    fleet.policy = fleet.policy.model_copy(update={"metadata": metadata})
+    fleet.request = Request(dag_id=f"patch__{policy}", run_id="run-1")
+    await fleet.begin()
+    await fleet.gate(1)
+    await fleet.apply(1)
+    fleet.ledger.transition(fleet.rollout, RolloutState.UNDOING, reason="the canary got worse")
+    return fleet.rollout
+
+
+def breaks_for_the_first(broken: Callable[..., object], works: Callable[..., Any]) -> Callable[..., Any]:
+    """Rollouts are looked after in the order of their names."""
+    asked: list[int] = []
+
+    def one_after_the_other(*args: object) -> Any:
+        asked.append(1)
+        return broken() if len(asked) == 1 else works(*args)
+
+    return one_after_the_other
+
+
+@pytest.mark.parametrize(
+    ("part", "broken", "said"),
+    [
+        ("channel", _no_connection, 'connection "fleet" does not exist'),
+        ("driver", _refused_options, "is not valid in this release: SimulatedOptions at removed"),
+    ],
+)
+async def test_rollout_that_cannot_be_looked_after_says_so_and_keeps_no_other_waiting(
+    tmp_path: Path, part: str, broken: Callable[..., object], said: str
+) -> None:
+    fleet = Fleet(tmp_path)
+    first, second = await undoing(fleet, "app"), await undoing(fleet, "web")
+    lost(fleet)
+    working = getattr(fleet.site, part)
+    fleet.site = replace(fleet.site, **{part: breaks_for_the_first(broken, working)})
+    found = await tick(fleet)
+    assert any(line.startswith(f"{first}: {CANNOT}: ") and said in line for line in found.sentences), found
+    assert [states(fleet)[name] for name in (first, second)] == ["undoing", "undone"]
+    assert said in waiting(fleet, first)
+    fleet.site = replace(fleet.site, **{part: working})
+    await tick(fleet)
+    assert states(fleet)[first] == "undone"
+    assert fleet.ledger.verify() == []
+
+
+def states(fleet: Fleet) -> dict[str, str]:
+    return {row.id: row.state.value for row in fleet.ledger.rollouts(limit=10)}
+
+
+def waiting(fleet: Fleet, rollout: str) -> str:
+    row = fleet.ledger.rollout(rollout)
+    assert row is not None
+    return waiting_for(row, fleet.ledger.targets(rollout))
+
+
+async def test_rollout_whose_plan_is_refused_keeps_nobody_waiting_and_its_sentence_passes_with_the_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = await half_done(tmp_path, schedule=TUESDAY_NOON)
+    old, before = fleet.rollout, waiting(fleet, fleet.rollout)
+    other = await undoing(fleet, "zoo")
+    works = Plan.frozen.__func__  # type: ignore[attr-defined]
+
+    def refused(kind: type[Plan], document: dict[str, Any], name: str) -> Plan:
+        return works(kind, {"unheard": 1} if document["policy"]["metadata"]["name"] == "web" else document, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Plan, "frozen", classmethod(refused))
+        found = await tick(lost(fleet))
+        assert any(
+            line.startswith(f"{old}: {CANNOT}: what was frozen with it is not valid") for line in found.sentences
+        )
+        assert waiting(fleet, old).startswith(CANNOT)
+        assert states(fleet)[other] == "undone"
+        entries = len(fleet.ledger.entries(old))
+        await tick(fleet)
+        assert len(fleet.ledger.entries(old)) == entries
+    await tick(fleet)
+    assert waiting(fleet, old) == before
+
+
+async def test_ledger_that_is_gone_ends_the_look_at_all(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    await undoing(fleet, "web")
+
+    def gone(*_: object) -> object:
+        raise LedgerUnavailable("gone")
+
+    lost(fleet)
+    fleet.site = replace(fleet.site, channel=gone)  # type: ignore[arg-type]
+    with pytest.RaisesGroup(LedgerUnavailable, allow_unwrapped=True, flatten_subgroups=True):
+        await tick(fleet)
+
+
+async def test_undo_that_finds_no_place_is_given_up_for_this_tick_and_says_for_what_it_waits(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, rollout={"waves": [{"size": "100%"}]}, verify=[])
+    rollout = await undoing(fleet, "web")
+    name = fleet.frozen.targets[0].target.name
+    held = fleet.ledger.acquire("somebody", "other-1", name, [Claim(kind="target", name=name, limit=1)], ttl=600)
+    assert isinstance(held, Lease)
+    found = await tick(lost(fleet))
+    assert any(f"5 of 6 undone; NOT undone: {name}; {name} waits for " in line for line in found.sentences), found
+    assert states(fleet)[rollout] == "undoing"
+    row = next(row for row in fleet.ledger.targets(rollout) if row.target == name)
+    assert row.waits_for.endswith("; then it is undone")
+    assert waiting(fleet, rollout) == f"{name} {row.waits_for}"
+    entries = len(fleet.ledger.entries(rollout))
+    await tick(fleet)
+    assert len(fleet.ledger.entries(rollout)) == entries
+    fleet.ledger.release(held)
+    await tick(fleet)
+    assert states(fleet)[rollout] == "undone"
+
+
+async def test_undo_goes_on_in_the_same_tick_as_long_as_places_are_given_back(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, rollout={"waves": [{"size": "100%"}], "maxUnavailable": 1}, verify=[])
+    rollout = await undoing(fleet, "web")
+    await tick(lost(fleet))
+    assert states(fleet)[rollout] == "undone"
+
+
+async def test_rollout_that_takes_too_long_is_left_for_the_next_tick_and_nothing_runs_twice(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    first = await undoing(fleet, "app")
+    slow = next(row.target for row in fleet.ledger.targets(first) if row.began_at is not None)
+    second = await undoing(fleet, "web")
+    lost(fleet)
+    fleet.hosts.change(slow, slow=3600)
+    found = await reconcile(fleet.site, longest=1)
+    assert f"{first}: not done within 1 s: the next tick goes on with it" in found.sentences
+    assert [states(fleet)[name] for name in (first, second)] == ["undoing", "undone"]
+    fleet.hosts.change(slow, slow=0)
+    fleet.clock.advance(seconds=60)
+    await tick(fleet)
+    assert states(fleet)[first] == "undone"
+    assert fleet.twice() == []
+
+
+class StillRuns(SimulatedChannel):
+    """Hosts on which a step that has begun does not end."""
+
+    def __init__(self, fleet: Fleet, waited: list[float]) -> None:
+        super().__init__(fleet.hosts)
+        self.waited = waited
+
+    async def open(self, target: Target, *, deadline: float = 30.0) -> Session:
+        session = await super().open(target, deadline=deadline)
+        look, waited = session.look, self.waited
+
+        async def running(step_id: str, step: Step) -> Progress:
+            found = await look(step_id, step)
+            return Progress(attach=Attach.RUNNING) if found.attach is Attach.ENDED else found
+
+        async def wait(handle: Handle, step: Step) -> Progress:
+            waited.append(step.deadline)
+            return await running(handle.step_id, step)
+
+        session.look, session.wait = running, wait  # type: ignore[method-assign]
+        return session
+
+
+async def test_step_that_still_runs_is_looked_at_again_and_only_one_over_its_deadline_is_cancelled(
+    tmp_path: Path,
+) -> None:
+    fleet = await prepared(tmp_path)
+    assert kill_at(fleet, "started", 1, "apply:1") == -9
+    (intent,) = fleet.ledger.intents(rollout=fleet.rollout)
+    fleet.clock.advance(seconds=30)
+    lost(fleet)
+    waited: list[float] = []
+    calm = fleet.site
+    fleet.site = replace(fleet.site, channel=lambda _name: StillRuns(fleet, waited))
+    found = await tick(fleet)
+    assert any("still runs there: it is looked at again at the next tick" in line for line in found.sentences), found
+    assert waited == []
+    assert len(fleet.ledger.intents(rollout=fleet.rollout)) == 1
+    fleet.clock.advance(seconds=float(intent.step["deadline"]))
+    await tick(fleet)
+    assert waited == [LAST_WAIT]
+    assert fleet.ledger.intents(rollout=fleet.rollout) == []
+    fleet.site = calm

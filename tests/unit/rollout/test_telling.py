@@ -14,7 +14,7 @@ from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.report.notice import STALE, Notice
 from patching.rollout.approval import approval_request
 from patching.rollout.states import RolloutState
-from patching.rollout.telling import DeliveryFailed, heard, tell_all, tell_rollout
+from patching.rollout.telling import RECONCILER, DeliveryFailed, tell_all, tell_rollout, was_silent
 from unit.rollout.fleet import START, Fleet
 
 EVENTS = ["approval", "held", "failed", "undone", "window-missed", "scheduler-silent", "quarantined", "incident"]
@@ -206,12 +206,16 @@ async def test_window_in_which_nothing_should_begin_is_not_missed(tmp_path: Path
 async def test_silence_of_the_scheduler_is_written_and_told_when_it_is_back(tmp_path: Path) -> None:
     fleet, receiver = Fleet(tmp_path, hosts=3, notify=NOTIFY), Receiver()
     await fleet.begin()
-    assert heard(fleet.site) is None
+    assert was_silent(fleet.site) is None
+    fleet.ledger.beat(RECONCILER)
     fleet.clock.advance(minutes=2)
-    assert heard(fleet.site) is None
+    assert was_silent(fleet.site) is None
+    fleet.ledger.beat(RECONCILER)
     fleet.clock.advance(hours=3)
-    assert "nothing was heard from the scheduler between 2026-11-24 12:02" in str(heard(fleet.site))
-    assert heard(fleet.site) is None
+    for _ in range(2):
+        assert "nothing was heard from the scheduler between 2026-11-24 12:02" in str(was_silent(fleet.site))
+    fleet.ledger.beat(RECONCILER)
+    assert was_silent(fleet.site) is None
     tell_all(fleet.site, receiver)
     tell_all(fleet.site, receiver)
     assert receiver.events == ["scheduler-silent"]
@@ -226,3 +230,22 @@ async def test_incident_goes_to_those_its_policy_names(tmp_path: Path) -> None:
         fleet.ledger.append(NewEntry(chain=CONTROL, kind=EntryKind.INCIDENT_OPENED, key=policy, body=body))
     tell_all(fleet.site, receiver)
     assert [notice.sentence for notice in receiver.got] == ["web: incident i-web: undo failed (book)"]
+
+
+async def test_plan_that_is_refused_keeps_nobody_else_from_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet, receiver = await held(tmp_path), Receiver()
+    body = {"id": "i-web", "policy": "web", "rollout": "r", "cause": "undo failed", "runbook": "book"}
+    fleet.ledger.append(NewEntry(chain=CONTROL, kind=EntryKind.INCIDENT_OPENED, key="web", body=body))
+    good, bad = fleet.rollout, "aaa-broken"
+    row = fleet.ledger.rollout(good)
+    assert row is not None
+    broken = fleet.ledger.store_document("plan", {"unheard": 1})
+    rows = [row.model_copy(update={"id": bad, "policy": "broken", "plan_digest": broken}), row]
+    one = fleet.ledger.rollout
+    monkeypatch.setattr(fleet.ledger, "rollouts", lambda **_: rows)
+    monkeypatch.setattr(fleet.ledger, "rollout", lambda name: rows[0] if name == bad else one(name))
+    said = tell_all(fleet.site, receiver)
+    assert receiver.events == ["held", "incident"]
+    assert [line for line in said if line.startswith(f"{bad}: nobody can be told of it: ")]

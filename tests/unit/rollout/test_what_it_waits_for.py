@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from patching.ledger.base import Claim, Lease
 from patching.report.rollout_view import VIEW_KINDS, rollout_view
+from patching.report.sentences import target_waits
 from patching.rollout import control
 from patching.rollout.approval import approval_request
+from patching.rollout.record import Record
+from patching.rollout.states import RolloutState
 from unit.rollout.fleet import Fleet
 
 pytestmark = pytest.mark.slow
@@ -62,3 +66,39 @@ async def test_a_place_that_is_taken_names_its_holder_and_the_soak_its_end(tmp_p
     assert sentence(fleet).startswith("wave 1 soaks until")
     control.stop_all(fleet.ledger, "eva", "fire")
     assert sentence(fleet) == "waits for the stop switch to be turned off: everything is stopped (eva: fire)"
+
+
+async def test_undo_that_waits_for_a_place_names_its_holder_and_those_behind_it_wait_for_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = Fleet(tmp_path, rollout={"waves": [{"size": "50%"}, {"size": "100%"}]}, verify=[])
+    await fleet.begin()
+    await fleet.gate(1)
+    await fleet.apply(1)
+    changed = [row.target for row in fleet.ledger.targets(fleet.rollout) if row.began_at is not None]
+    fleet.ledger.transition(fleet.rollout, RolloutState.UNDOING, reason="wave 1: errors got worse")
+    assert all(waits(fleet)[name] == "waits for its turn to be undone" for name in changed)
+    held = fleet.ledger.acquire("x", "other-1", changed[0], [Claim(kind="target", name=changed[0], limit=1)], ttl=600)
+    assert isinstance(held, Lease)
+    found: dict[str, str] = {}
+
+    async def looked_at_and_freed(_: Record) -> None:
+        if not found:
+            found.update(waits(fleet), rollout=sentence(fleet))
+            fleet.ledger.release(held)
+
+    monkeypatch.setattr(Record, "free_left", looked_at_and_freed)
+    await fleet.undo(None)
+    holder = f"1 of 1 in use by {changed[0]} (rollout other-1)"
+    assert found[changed[0]] == f"waits for target {changed[0]}: {holder}; then it is undone"
+    assert found["rollout"] == f"{changed[0]} {found[changed[0]]}"
+    untouched = next(name for name in fleet.names if name not in changed)
+    assert found[untouched] == "waits for nothing any more: the rollout is being undone"
+    assert fleet.state == "undone"
+
+
+def waits(fleet: Fleet) -> dict[str, str]:
+    """Answer for each target."""
+    row = fleet.ledger.rollout(fleet.rollout)
+    assert row is not None
+    return {item.target: target_waits(row, item, {1}) for item in fleet.ledger.targets(fleet.rollout)}

@@ -261,6 +261,32 @@ async def test_host_that_joined_after_planning_is_told_that_it_waits_and_stands_
     assert len(fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.JOINED_LATE])) == 1
 
 
+async def test_host_that_joins_in_the_last_run_is_named_by_its_end_its_report_and_the_status(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, verify=[])
+    await fleet.begin()
+    relabel(fleet, {"app-9": {"role": "web"}})
+    for number in (1, 2, 3):
+        await fleet.wave(number)
+    closing = await fleet.finish()
+    assert fleet.state == "completed"
+    assert closing.good
+    assert closing.sentence.endswith("; app-9 joined after planning: waits for the next plan")
+    assert "app-9" in closing.markdown
+    assert late_sentences(fleet) == ["app-9 joined after planning: waits for the next plan"]
+
+
+async def test_inventory_that_cannot_be_read_at_the_end_of_a_run_changes_no_colour_and_is_said(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, verify=[])
+    await fleet.begin()
+    for number in (1, 2, 3):
+        await fleet.wave(number)
+    (tmp_path / "policies/inventories/web.json").unlink()
+    closing = await fleet.finish()
+    assert closing.good
+    assert "who joined after planning is not known: " in closing.sentence
+    assert "web.json" in closing.sentence
+
+
 def late_sentences(fleet: Fleet) -> list[str]:
     row = fleet.ledger.rollout(fleet.rollout)
     assert row is not None
