@@ -14,11 +14,13 @@ import pytest
 
 from adapters.backfilled import backfilled
 from patching.canary.comparison import judge_check
+from patching.canary.series import LOOKBACK
 from patching.errors import MetricSourceUnavailable
 from patching.policy import Check, PrometheusCheck
 from patching.rollout.answers import VerdictName
 from patching.sources.base import Connection, Sample
 from patching.sources.prometheus import PrometheusSource
+from patching.sources.sent import noted
 from servers.loopback import free_port
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -72,6 +74,25 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 
 def match(*instances: str) -> dict[str, dict[str, str]]:
     return {instance: {"instance": instance, "job": "web"} for instance in instances}
+
+
+async def test_queries_are_noted_as_they_are_sent(prometheus: Connection) -> None:
+    """The evidence can be asked for again: text, window and step (S5)."""
+    source = PrometheusSource(prometheus)
+    with noted() as sent:
+        await source.increases(match("web-1:80", "web-2:80"), ERRORS, REQUESTS, at(100), at(220))
+        await source.values(match("web-1:80"), "sum by (instance, job) (up{$series})", at(100), at(220), 60)
+    asked, failed, gauge = sent
+    series = 'instance=~"web-1:80|web-2:80",job="web"'
+    window = f"{round((120 + LOOKBACK) * 1000)}ms"
+    assert asked.text == f"http_requests_total{{{series}}}[{window}]"
+    assert failed.text == f'http_requests_total{{code=~"5..",{series}}}[{window}]'
+    assert (asked.end, asked.window, asked.step) == (at(220), 120 + LOOKBACK, None)
+    assert gauge.text == 'sum by (instance, job) (up{instance="web-1:80",job="web"})'
+    assert (gauge.end, gauge.window, gauge.step) == (at(220), 120, 2)
+    with noted() as later:
+        pass
+    assert later == []
 
 
 async def read(connection: Connection, start: float, end: float, *instances: str) -> dict[str, Sample]:

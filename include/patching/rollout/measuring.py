@@ -24,6 +24,7 @@ from patching.policy_metrics import HttpJsonCheck
 from patching.rollout.polling import PolledValues
 from patching.rollout.site import Site
 from patching.sources.base import GaugeSource, MetricSource, Sample
+from patching.sources.sent import SentQuery, noted
 from patching.target import Target
 from patching.value import JsonValue, Value
 
@@ -46,6 +47,7 @@ class Measured(Value):
     evidence: Measurements | LevelMeasurements
     points: tuple[Sample, ...] = ()
     changes: tuple[tuple[str, str], ...] = ()
+    queries: tuple[SentQuery, ...] = ()
 
     def document(self) -> dict[str, JsonValue]:
         """Give the plain JSON that the ledger keeps, the report draws, and ``patching judge --rollout`` reads."""
@@ -59,6 +61,7 @@ class Measured(Value):
                 for name, points in sorted(series.items())
             ],
             "changes": [{"target": name, "at": at} for name, at in self.changes],
+            "queries": [query.model_dump(mode="json") for query in self.queries],
             "looks": as_json(self.evidence),
         }
 
@@ -164,6 +167,20 @@ async def measure_spans(
     of: Sequence[str] | None = None,
 ) -> Measured:
     """Read one check's metric for patched and control targets in given spans; raises MetricSourceUnavailable."""
+    with noted() as sent:
+        measured = await _measured(site, plan, check, applied, control, spans, of)
+    return measured.model_copy(update={"queries": tuple(sent)})
+
+
+async def _measured(
+    site: Site,
+    plan: Plan,
+    check: Check,
+    applied: Sequence[TargetRow],
+    control: Sequence[str],
+    spans: Spans,
+    of: Sequence[str] | None,
+) -> Measured:
     rules = check.metric
     if rules is None:
         raise ValueError(f'check "{check.name}" has no metrics')

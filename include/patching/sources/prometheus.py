@@ -17,6 +17,7 @@ from patching.sources.base import Connection, Sample
 from patching.sources.endpoint import ConnectionUnusable, Endpoint, http_endpoint
 from patching.sources.promql import Matchers, series_matchers
 from patching.sources.refusal import silent, unusable
+from patching.sources.sent import note
 
 TARGETS_PER_QUERY = 200
 SILENT = "compare the policy's series labels with what Prometheus shows for the target"
@@ -122,6 +123,7 @@ class PrometheusSource:
         async with self._client() as client:
             for part in _batches(matchers):
                 text = _with_series(query, part)
+                note(text, start, end, step)
                 for item in await self._ask_range(client, text, start, end, step):
                     owner = owners.get(tuple(item["metric"].get(label, "") for label in labels))
                     if owner is None:
@@ -199,6 +201,7 @@ class PrometheusSource:
         except ValueError as error:
             raise MetricQueryRefused(str(error)) from error
         found: ByTarget = defaultdict(list)
+        note(query, end - timedelta(milliseconds=window), end)
         answer = await self._ask(client, query, end)
         try:
             for item in answer:

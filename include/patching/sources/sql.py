@@ -18,6 +18,7 @@ from patching.sources.base import Connection
 from patching.sources.database import ReadOnlyDatabase
 from patching.sources.points import in_looks
 from patching.sources.refusal import silent, unusable
+from patching.sources.sent import note
 
 COLUMNS = ("target", "time", "value")
 TARGETS_PER_QUERY = 1000
@@ -86,6 +87,7 @@ class SqlSource:
         unknown = [name for name in named if name not in given]
         if unknown or "targets" not in named:
             raise MetricQueryRefused(f"its parameters are {', '.join(named) or 'none'}; use :targets, :start and :end")
+        note(f"{query} -- :targets = {', '.join(targets)}", start, end)
         statement = sa.text(query).bindparams(*(given[name] for name in named))
         try:
             async with asyncio.timeout(self._patience):

@@ -86,6 +86,12 @@ async def test_healthy_canary_is_promoted_and_what_was_read_is_kept(shop: Shop) 
     assert (plot.unit, [mark.label for mark in plot.changes]) == ("level", [canary])
     assert all(40 < point.value < 60 for point in (*plot.canary, *plot.control) if point.value is not None)
     assert plot.canary[0].at < plot.changes[0].at < plot.canary[-1].at
+    # What was asked is there word for word, for the time since the change and for the one before.
+    after, before = document["queries"]
+    assert after["text"].startswith("SELECT")
+    assert f":targets = {canary}, " in after["text"]
+    assert after["window"] == pytest.approx(SOAK, abs=60)
+    assert before["window"] == pytest.approx(2400, abs=60)
 
 
 async def test_harmed_canary_is_undone(shop: Shop) -> None:
