@@ -28,6 +28,11 @@ def quarantine_view(kept: Sequence[Kept], now: datetime, *, readable: Callable[[
     return {"schema_version": SCHEMA, "as_of": now.isoformat(), "quarantined": document}
 
 
+def until_when(end: JsonValue) -> str:
+    """Write the end of a quarantine, which may have none."""
+    return f"{datetime.fromisoformat(str(end)):%Y-%m-%d %H:%MZ}" if end else "it is released"
+
+
 def quarantine_text(view: Mapping[str, JsonValue]) -> str:
     """Write the document for a terminal: target, since when and until when, why, and how it ends."""
     if not view["quarantined"]:
@@ -36,9 +41,9 @@ def quarantine_text(view: Mapping[str, JsonValue]) -> str:
     lines = ["In quarantine: no rollout touches them"]
     for item in view["quarantined"]:
         since = datetime.fromisoformat(str(item["since"]))
-        until = f"{datetime.fromisoformat(str(item['until'])):%Y-%m-%d %H:%MZ}" if item["until"] else "it is released"
         began = f"since {since:%Y-%m-%d %H:%MZ} ({waiting_time(now - since)})"
-        lines.append(f"  {printable(item['target'])}  {began}, until {until}  rollout {printable(item['rollout'])}")
+        ends = f"until {until_when(item['until'])}"
+        lines.append(f"  {printable(item['target'])}  {began}, {ends}  rollout {printable(item['rollout'])}")
         lines.append(f"    {printable(item['reason'])}")
         evidence = item["evidence"]
         if evidence:

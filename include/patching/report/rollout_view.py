@@ -66,7 +66,7 @@ def rollout_view(
     that ``measured`` entries name to their documents; ``stopped`` is the reason of the stop switch, if it is on, and
     ``locked`` the incident that locks the policy. ``acts`` are what the state allows, whoever may do it.
     """
-    quarantined = _quarantined(entries)
+    quarantined = _quarantined(entries, now)
     waves = wave_views(row, rows, plan, entries)
     lock, undo_begun = locked.sentence if locked else "", _undo_begun(entries)
     begun, stuck, may_retry = waves_begun(entries), judged_by_checks(waves), not undo_begun and locked is None
@@ -186,7 +186,7 @@ def _targets(
     rows: Sequence[TargetRow],
     plan: Plan | None,
     waves: Sequence[Mapping[str, JsonValue]],
-    quarantined: Mapping[str, str],
+    quarantined: Mapping[str, tuple[str, str | None]],
     now: datetime,
 ) -> list[dict[str, JsonValue]]:
     planned = {item.target.name: item for item in plan.targets} if plan else {}
@@ -203,7 +203,8 @@ def _targets(
             "undo_outcome": row.undo_outcome.value if row.undo_outcome else None,
             "verdict": verdicts.get(row.wave),
             "detail": row.detail,
-            "quarantined": quarantined.get(row.target),
+            "quarantined": quarantined.get(row.target, (None,))[0],
+            "quarantined_until": quarantined.get(row.target, (None, None))[1],
             "began_at": row.began_at.isoformat() if row.began_at else None,
             "ended_at": row.ended_at.isoformat() if row.ended_at else None,
             "seconds": _seconds(row, now),
@@ -249,14 +250,16 @@ def _approval(entries: Sequence[LedgerEntry], plan: Plan | None, digest: str | N
     }
 
 
-def _quarantined(entries: Sequence[LedgerEntry]) -> dict[str, str]:
-    kept: dict[str, str] = {}
+def _quarantined(entries: Sequence[LedgerEntry], now: datetime) -> dict[str, tuple[str, str | None]]:
+    """Give why each target is in quarantine and until when; an end that has passed counts before it is written."""
+    kept: dict[str, tuple[str, str | None]] = {}
     for entry in entries:
         if entry.kind is EntryKind.QUARANTINED and entry.target:
-            kept[entry.target] = str(entry.body.get("reason", ""))
+            until = entry.body.get("until")
+            kept[entry.target] = (str(entry.body.get("reason", "")), str(until) if until else None)
         elif entry.kind is EntryKind.RELEASED and entry.target and entry.body.get("what") != "place":
             kept.pop(entry.target, None)
-    return kept
+    return {name: (why, end) for name, (why, end) in kept.items() if end is None or datetime.fromisoformat(end) > now}
 
 
 def _plots(

@@ -189,7 +189,7 @@ def next_steps(
     if quarantined:
         steps.append(
             f"Release {names(quarantined)} from quarantine once repaired (`patching release TARGET --reason …`): no "
-            "rollout touches them until then."
+            "rollout touches them until then, or until the date that `patching quarantine` shows."
         )
     steps += _by_state(row, rows)
     steps += _by_outcome(rows)

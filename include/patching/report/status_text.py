@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from patching.report.printing import printable
+from patching.report.quarantine_view import until_when
 from patching.value import JsonValue
 
 SMALL = 30
@@ -118,4 +119,4 @@ def _doing(target: Document) -> str:
         said += f" ({target['phase']})"
     more = target["waits_for"] or ("" if target["shown_as"] in QUIET else target["detail"])
     said += f": {printable(more)}" if more else ""
-    return f"{said}; in quarantine" if target["quarantined"] else said
+    return f"{said}; in quarantine until {until_when(target['quarantined_until'])}" if target["quarantined"] else said

@@ -115,8 +115,10 @@ def release(ledger: Ledger, target: str, actor: str, reason: str) -> Done:
     if found is None:
         raise TransitionRefused(f"{target} is neither in quarantine nor keeps a place by an unknown end: nothing to do")
     quarantine.release(ledger, target, actor, reason, ledger.now())
+    end = f", which would have lasted until {found.until:%Y-%m-%d %H:%MZ}" if found.until else ""
     return Done(
-        row=ledger.rollout(found.rollout), sentence=f"{target} has left quarantine: the next plan may change it again"
+        row=ledger.rollout(found.rollout),
+        sentence=f"{target} has left quarantine{end}: the next plan may change it again",
     )
 
 
@@ -152,16 +154,19 @@ def _free(ledger: Ledger, lease: Lease, actor: str, said: str) -> Done:
     key = f"released:place:{lease.id}"
     entries.append(NewEntry(chain=lease.rollout, kind=EntryKind.RELEASED, key=key, target=name, actor=actor, body=body))
     now = ledger.now()
-    if name not in {item.target for item in ledger.quarantines(now=now)}:
+    kept = next((item for item in ledger.quarantines(now=now) if item.target == name), None)
+    until = kept.until if kept is not None else now + KEPT_OUT
+    if kept is None:
         body = {"reason": f"nobody saw how its change ended ({said})", "until": (now + KEPT_OUT).isoformat()}
         key = f"quarantined:{name}:place:{lease.id}"
         kind = EntryKind.QUARANTINED
         entries.append(NewEntry(chain=lease.rollout, kind=kind, key=key, target=name, actor=actor, body=body))
     ledger.append_all(entries, _fence(lease))
     ledger.release(lease)
+    end = f"until {until:%Y-%m-%d %H:%MZ}, or " if until else ""
     return Done(
         row=ledger.rollout(lease.rollout),
-        sentence=f"the place that {name} kept is free; it stays in quarantine until it is released once more",
+        sentence=f"the place that {name} kept is free; it stays in quarantine {end}until it is released once more",
     )
 
 

@@ -75,11 +75,14 @@ def budget_now(site: Site, rollout: str, wave: int) -> BudgetView | None:
     return worst([BudgetView.model_validate(item) for item in mine[-1].body["budgets"]])
 
 
-def hold_for(site: Site, rollout: str, found: BudgetView) -> str:
-    """Hold a running rollout whose service burns its error budget; gives the sentence, which offers the undo."""
+def hold_for(site: Site, rollout: str, found: BudgetView) -> str | None:
+    """Hold a running rollout whose service burns its error budget; gives the sentence, which offers the undo.
+
+    None where somebody else has moved it meanwhile, so that it is not held: their word holds.
+    """
     text = f"error budget {found.sentence}; resume the rollout when it has calmed down, or undo what it changed"
-    moved(site, rollout, RolloutState.HELD, reason=text, only_from=AT_WORK)
-    return text
+    state = moved(site, rollout, RolloutState.HELD, reason=text, only_from=AT_WORK)
+    return text if state is RolloutState.HELD else None
 
 
 def eased(site: Site, plan: Plan, wave: int) -> Plan:
@@ -135,5 +138,6 @@ async def _watch(site: Site, rollout: str, wave: int) -> None:
         if row is None or row.state is not RolloutState.RUNNING:
             return
         if found is not None and found.level is Level.PAGE:
-            site.log(hold_for(site, rollout, found))
+            if (text := hold_for(site, rollout, found)) is not None:
+                site.log(text)
             return

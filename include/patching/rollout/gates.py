@@ -142,6 +142,8 @@ def _budget(site: Site, plan: Plan, answer: GateAnswer) -> GateAnswer:
         return answer
     if found.level is Level.PAGE and answer.wave > 1:
         text = hold_for(site, plan.rollout, found)
+        if text is None:
+            return _answer(GateState.REFUSED, answer.wave, "somebody else moved the rollout", shown_as="skipped")
         return _answer(GateState.REFUSED, answer.wave, text, shown_as="failed")
     text = f"waits for the error budget {found.sentence}"
     return _answer(GateState.WAITS, answer.wave, text, again_at=site.clock() + BUDGET_NAP)

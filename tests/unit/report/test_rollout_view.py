@@ -23,6 +23,7 @@ from patching.report.rollout_view import (
     run_without_rollout,
     shown_as,
 )
+from patching.report.status_text import rollout_text
 from patching.report.target_view import target_view
 from patching.report.wave_view import wave_state
 from patching.rollout.states import RolloutState
@@ -133,9 +134,25 @@ def test_quarantine_is_shown_until_a_person_releases_it(tmp_path: Path) -> None:
     ledger, clock = open_story_ledger(tmp_path)
     story = held(ledger, clock, 12)
     story.write(EntryKind.QUARANTINED, "q", {"reason": "could not be undone", "until": None}, target="web-04")
-    assert seen(story)["targets"][3]["quarantined"] == "could not be undone"
+    shown = seen(story)["targets"][3]
+    assert (shown["quarantined"], shown["quarantined_until"]) == ("could not be undone", None)
+    assert "web-04" in next(line for line in rollout_text(seen(story)).splitlines() if "until it is released" in line)
     story.write(EntryKind.RELEASED, "r", {"reason": "repaired"}, target="web-04", actor="alice")
     assert seen(story)["targets"][3]["quarantined"] is None
+
+
+def test_quarantine_is_shown_with_its_end_and_no_more_once_that_has_passed(tmp_path: Path) -> None:
+    """Whether `patch_reconcile` has written the end or not: the next plan takes the target in again."""
+    ledger, clock = open_story_ledger(tmp_path)
+    story = held(ledger, clock, 12)
+    until = clock() + timedelta(hours=1)
+    body = {"reason": "could not be undone", "until": until.isoformat()}
+    story.write(EntryKind.QUARANTINED, "q", body, target="web-04")
+    assert seen(story)["targets"][3]["quarantined_until"] == until.isoformat()
+    assert f"in quarantine until {until:%Y-%m-%d %H:%MZ}" in rollout_text(seen(story))
+    story.wait(hours=2)
+    assert seen(story)["targets"][3]["quarantined"] is None
+    assert "in quarantine" not in rollout_text(seen(story))
 
 
 def test_what_may_be_done_follows_from_how_it_stands(tmp_path: Path) -> None:

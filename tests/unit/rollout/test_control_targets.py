@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -314,6 +315,12 @@ async def test_retry_is_no_way_around_a_verdict_that_rests_on_checks(tmp_path: P
 # Release
 
 
+def kept_until(fleet: Fleet) -> datetime:
+    (kept,) = fleet.ledger.quarantines(now=fleet.clock())
+    assert kept.until is not None
+    return kept.until
+
+
 async def test_an_unknown_targets_place_is_released_by_a_person_and_then_its_quarantine(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
     await fleet.begin()
@@ -333,12 +340,16 @@ async def test_an_unknown_targets_place_is_released_by_a_person_and_then_its_qua
         control_targets.release(fleet.ledger, name, "eva", "its worker may still be at it")
     fleet.clock.advance(seconds=60)
     first = control_targets.release(fleet.ledger, name, "eva", "the host is scrapped")
-    assert "released once more" in first.sentence
+    assert (
+        f"in quarantine until {kept_until(fleet):%Y-%m-%d %H:%MZ}, or until it is released once more" in first.sentence
+    )
     assert fleet.ledger.leases() == []
     assert fleet.outcomes()[name] == "quarantined"
     assert [item.target for item in fleet.ledger.quarantines(now=fleet.clock())] == [name]
     assert view(fleet)["targets"][0]["quarantined"]  # type: ignore[index]
-    control_targets.release(fleet.ledger, name, "paul", "a new host has its name")
+    until = kept_until(fleet)
+    last = control_targets.release(fleet.ledger, name, "paul", "a new host has its name")
+    assert f"has left quarantine, which would have lasted until {until:%Y-%m-%d %H:%MZ}: the next plan" in last.sentence
     assert fleet.ledger.quarantines(now=fleet.clock()) == []
     released = fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.RELEASED])
     assert [entry.actor for entry in released] == ["eva", "paul"]

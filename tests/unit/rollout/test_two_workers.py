@@ -237,7 +237,7 @@ async def test_hold_that_was_decided_before_a_person_asked_for_undo_does_not_sto
     control.hold(fleet.ledger, fleet.rollout, "anna", "what is this")
     control.undo(fleet.ledger, fleet.rollout, "anna", "it must go back")
     burning = BudgetView(budget="slo", level=Level.PAGE, sentence="burns")
-    hold_for(fleet.site, fleet.rollout, burning)
+    assert hold_for(fleet.site, fleet.rollout, burning) is None, "what is not held is not called held"
     assert fleet.state == "undoing"
 
 

@@ -92,6 +92,7 @@ export interface Target {
   waits_for: string;
   verdict: string | null;
   quarantined: string | null;
+  quarantined_until: string | null;
   zone: string;
   change: string;
   reboot: boolean;

@@ -1,7 +1,7 @@
 // The targets: cards while they fit, compact cells when there are many; filter, grouping, keyboard, tooltip.
 import { Part, h } from "./dom";
 import type { RolloutView, Target } from "./model";
-import { TARGET_STATES, capital, lasting, plural, symbol, targetLook } from "./words";
+import { TARGET_STATES, capital, day, lasting, plural, symbol, targetLook } from "./words";
 
 const MOST_CARDS = 40;
 
@@ -27,7 +27,10 @@ function matches(target: Target, filter: Filter): boolean {
 /** A target that only waits with its rollout shows its change; what it waits for is said in words beside it. */
 function note(target: Target): string {
   if (target.waits_for && target.shown_as !== "pending") return target.waits_for;
-  if (target.quarantined) return `quarantined: ${target.quarantined}`;
+  if (target.quarantined) {
+    const end = target.quarantined_until === null ? "it is released" : day(target.quarantined_until);
+    return `in quarantine until ${end}: ${target.quarantined}`;
+  }
   if (target.detail) return target.detail;
   if (target.shown_as === "running" && target.phase) return `phase ${target.phase}`;
   return target.change;
