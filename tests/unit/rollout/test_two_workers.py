@@ -232,6 +232,36 @@ async def test_what_two_workers_did_in_one_shard_is_written_by_both(tmp_path: Pa
     assert [entry.body["applied"] for entry in written] == [1, 0, 1]
 
 
+@pytest.mark.parametrize("wave", [1, 2])
+async def test_worker_that_dies_between_the_state_and_the_start_of_a_wave_lets_nothing_begin_and_the_next_run_goes_on(
+    tmp_path: Path, wave: int
+) -> None:
+    """The rollout is running and no wave has started: whoever comes later finds that, and asks the gate anew."""
+    fleet = Fleet(tmp_path, hosts=4)
+    await fleet.begin()
+    for number in range(1, wave):
+        await fleet.wave(number)
+    done = [fleet.hosts.markers(name) for name in fleet.names]
+
+    def dies(*_: Any) -> None:
+        raise Died
+
+    real, fleet.ledger.append_all = fleet.ledger.append_all, dies  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        await fleet.gate(wave)
+    fleet.ledger.append_all = real  # type: ignore[method-assign]
+    assert fleet.state == "running"
+    assert (await fleet.apply(wave)).sentence == f"no gate has opened wave {wave}"
+    assert (await fleet.judge(wave)).sentence == f"wave {wave} was never started"
+    await fleet.undo(wave)
+    assert not (await fleet.finish()).good
+    assert [fleet.hosts.markers(name) for name in fleet.names] == done
+    fleet.new_run("run-2")
+    assert (await fleet.whole()).good
+    assert set(fleet.versions().values()) == {"1.1"}
+    assert fleet.twice() == []
+
+
 async def test_hold_that_was_decided_before_a_person_asked_for_undo_does_not_stop_the_undo(tmp_path: Path) -> None:
     fleet, _ = await canary_applied(tmp_path)
     control.hold(fleet.ledger, fleet.rollout, "anna", "what is this")
