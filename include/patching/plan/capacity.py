@@ -136,8 +136,23 @@ def target_claims(plan: Plan, target: Target) -> list[Claim]:
     claims += [
         Claim(kind="limit", name=name, limit=plan.shared_limits[name]) for name in _of(target, plan.shared_limits)
     ]
+    if plan.policy.spec.error_budgets:
+        claims.append(Claim(kind="rollout", name=plan.rollout, limit=plan.at_once))
     pair = pair_of(target)
     return [*claims, Claim(kind="cluster", name=pair, limit=1)] if pair is not None else claims
+
+
+def most_at_once(plan: Plan, wave: int) -> int:
+    """Give how many targets of a wave its own limits let be unavailable together, whichever of them is the tightest."""
+    found = plan.wave(wave)
+    targets = [item.target for item in plan.targets if found is not None and item.target.name in found.targets]
+    claims = [{claim.kind: claim for claim in target_claims(plan, target)} for target in targets]
+    places = []
+    for kind in ("domain", "service", "limit"):
+        limited = Counter((found[kind].name, found[kind].limit) for found in claims if kind in found)
+        free = sum(kind not in found for found in claims)
+        places.append(free + sum(min(limit, count) for (_, limit), count in limited.items()))
+    return max(min(places), 1)
 
 
 def reboot_claims(plan: Plan, target: Target) -> list[Claim]:

@@ -93,6 +93,7 @@ class Plan(Value):
     advisories: tuple[str, ...] = Field(default=())
 
     _frozen_as: str | None = PrivateAttr(default=None)
+    _at_once: int | None = PrivateAttr(default=None)
 
     @classmethod
     def frozen(cls, document: JsonValue, name: str) -> Self:
@@ -108,6 +109,17 @@ class Plan(Value):
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of the plan, as it was frozen."""
         return self._frozen_as or digest(self)
+
+    @property
+    def at_once(self) -> int:
+        """How many of its targets may be unavailable at once in all, see ``eased``."""
+        return max(len(self.targets), 1) if self._at_once is None else self._at_once
+
+    def eased(self, at_once: int) -> Self:
+        """Give the same plan, of which no more than so many targets are changed at once for now."""
+        plan = self.model_copy()
+        plan._at_once = at_once
+        return plan
 
     @property
     def looks(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 from patching.canary.error_budget import BudgetView, Count, Level, judge_budget, windows, worst
 from patching.errors import ConnectionMissing, LedgerUnavailable, MetricSourceUnavailable
 from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.capacity import most_at_once
 from patching.plan.document import Plan
 from patching.policy import ErrorBudget, Policy
 from patching.rollout.beside import beside
@@ -86,14 +87,12 @@ def hold_for(site: Site, rollout: str, found: BudgetView) -> str | None:
 
 
 def eased(site: Site, plan: Plan, wave: int) -> Plan:
-    """Halve how many targets may be unavailable at once (at least 1) where the wave's last look was at ticket level."""
+    """Halve how many targets are changed at once in all (at least 1) while the newest look is at ticket level."""
     looks = site.ledger.entries(plan.rollout, kinds=[EntryKind.ERROR_BUDGET])
     mine = [entry for entry in looks if entry.body.get("wave") == wave]
     if not mine or mine[-1].body["level"] != Level.TICKET:
         return plan
-    domains = {name: max(limit // 2, 1) for name, limit in plan.domain_limits.items()}
-    services = {name: max(limit // 2, 1) for name, limit in plan.service_limits.items()}
-    return plan.model_copy(update={"domain_limits": domains, "service_limits": services})
+    return plan.eased(max(most_at_once(plan, wave) // 2, 1))
 
 
 def _bound(plan: Plan) -> bool:
@@ -117,27 +116,32 @@ async def burning(site: Site, plan: Plan, wave: int) -> str | None:
 
 
 @asynccontextmanager
-async def watched(site: Site, plan: Plan, wave: int) -> AsyncIterator[None]:
-    """Look at the error budgets while the body applies a wave; one that burns holds the rollout: nothing new begins."""
+async def watched(site: Site, plan: Plan, wave: int, ease: Callable[[Plan], None]) -> AsyncIterator[None]:
+    """Look at the error budgets while the body applies a wave; ``ease`` gets the plan that the jobs to come go by.
+
+    One that burns at page level holds the rollout: nothing new begins. At ticket level half as many work at once.
+    """
     if not _bound(plan):
         yield
         return
-    async with beside(_watch(site, plan.rollout, wave)):
+    ease(eased(site, plan, wave))
+    async with beside(_watch(site, plan, wave, ease)):
         yield
 
 
-async def _watch(site: Site, rollout: str, wave: int) -> None:
+async def _watch(site: Site, plan: Plan, wave: int, ease: Callable[[Plan], None]) -> None:
     while True:
         await asyncio.sleep(site.look_every)
         try:
-            found = await record_budgets(site, rollout, wave)
-            row = site.ledger.rollout(rollout)
+            found = await record_budgets(site, plan.rollout, wave)
+            row = site.ledger.rollout(plan.rollout)
+            ease(eased(site, plan, wave))
         except LedgerUnavailable as error:
             site.log(f"the error budgets were not looked at: {error}")
             continue
         if row is None or row.state is not RolloutState.RUNNING:
             return
         if found is not None and found.level is Level.PAGE:
-            if (text := hold_for(site, rollout, found)) is not None:
+            if (text := hold_for(site, plan.rollout, found)) is not None:
                 site.log(text)
             return

@@ -17,7 +17,7 @@ from patching.rollout.brake import Brake
 from patching.rollout.budgets import Stop, count
 from patching.rollout.change_job import ChangeJob
 from patching.rollout.drill import drill
-from patching.rollout.error_budget import eased, watched
+from patching.rollout.error_budget import watched
 from patching.rollout.gates import leave_for_next_window, verdict_of
 from patching.rollout.late import caught_up
 from patching.rollout.polling import polling
@@ -76,6 +76,10 @@ class ShardRun:
         driver = plan.policy.spec.driver
         self.channel = Ahead(self.site.channel(driver.connection), record, plan.rollout, self.brake)
         self.driver = self.site.driver(driver.name, dict(driver.options))
+
+    def ease(self, plan: Plan) -> None:
+        """Go on by a plan that lets more, or fewer, be changed at once; what has begun keeps its places."""
+        self.plan = plan
 
     async def run(self, targets: Sequence[PlannedTarget]) -> None:
         """Carry out every target that is still open, as many at once as leases and the site allow.
@@ -264,8 +268,8 @@ async def apply_wave(
         return WaveSummary(wave=wave, shard=shard, sentence="this shard has no targets", skipped=True)
     record = Record(site, rollout)
     try:
-        work = ShardRun(record, eased(site, plan, wave), wave, stop)
-        async with watched(site, plan, wave), polling(site, plan, wave):
+        work = ShardRun(record, plan, wave, stop)
+        async with watched(site, plan, wave, work.ease), polling(site, plan, wave):
             async with guarding(site, plan, wave, work.brake):
                 await work.run(targets)
             if not shard and await drill(record, plan, work.brake, work.channel, work.driver):

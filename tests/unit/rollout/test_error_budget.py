@@ -106,19 +106,41 @@ async def test_budget_that_begins_to_burn_in_mid_wave_stops_launching_and_what_r
     assert not fleet.twice()
 
 
-@pytest.mark.parametrize(("share", "at_once"), [(0.0, 2), (0.0035, 1)])
-async def test_budget_that_burns_slowly_halves_how_many_are_changed_at_once(tmp_path, share, at_once):
-    """Ticket level; the limit that a job claims is what counts, over all workers."""
-    rules = {"failureDomain": None, "maxUnavailable": 2, "waves": [{"canary": {"count": 1}}, {"size": "100%"}]}
-    fleet = await begun(tmp_path, rollout=rules)
+def limits(fleet: Fleet, kind: str) -> list[int]:
+    """Give the limits of one kind that jobs claimed, in order: what counts over all workers."""
+    taken = fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.LEASE_TAKEN])
+    return [claim["limit"] for entry in taken for claim in entry.body["claims"] if claim["kind"] == kind]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0035])
+async def test_budget_that_burns_slowly_halves_how_many_are_changed_at_once_in_all_domains_together(tmp_path, share):
+    """Ticket level: three zones with two places each are three places, not six, and not three times one."""
+    rules = {"failureDomain": "az", "maxUnavailable": 2, "waves": [{"canary": {"count": 1}}, {"size": "100%"}]}
+    fleet = await begun(tmp_path, hosts=9, rollout=rules)
+    zones = {item.target.domain("az") for item in fleet.frozen.targets}
+    await fleet.wave(1)
+    before = len(limits(fleet, "rollout"))
     fleet.metrics.share = share
     fleet.metrics.burning = {7200, 86400}
-    await fleet.wave(1)
     await fleet.gate(2)
     await fleet.apply(2)
-    taken = fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.LEASE_TAKEN])
-    limits = [claim["limit"] for entry in taken for claim in entry.body["claims"] if claim["kind"] == "domain"]
-    assert set(limits) == {at_once}
+    assert (set(limits(fleet, "domain")), len(zones)) == ({2}, 3)
+    assert set(limits(fleet, "rollout")[before:]) == {3 if share else 9}
+
+
+async def test_budget_that_burns_slowly_in_mid_wave_counts_for_the_jobs_to_come(tmp_path):
+    fleet = await begun(tmp_path, hosts=6, rollout={
+        "failureDomain": None, "maxUnavailable": 4, "waves": [{"canary": {"count": 1}}, {"size": "100%"}],
+    })  # fmt: skip
+    await fleet.wave(1)
+    await fleet.gate(2)
+    before = len(limits(fleet, "rollout"))
+    fleet.site = replace(fleet.site, look_every=0.001, concurrency=1)
+    fleet.metrics.share = 0.0035
+    fleet.metrics.burning = {7200, 86400}
+    await fleet.apply(2)
+    assert limits(fleet, "rollout")[-1] == 2
+    assert set(limits(fleet, "rollout")[before:]) <= {2, 6}
 
 
 async def test_last_wave_is_not_promoted_while_the_budget_burns(tmp_path):
