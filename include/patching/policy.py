@@ -232,6 +232,7 @@ class PrometheusCheck(CamelValue):
     good: str | None = None
     requests: str | None = None
     query: str | None = None
+    errors_may_be_missing: bool = False
     before: Duration = 3600.0
 
     history: ClassVar[bool] = True
@@ -311,6 +312,7 @@ class ErrorBudget(CamelValue):
     period: Duration = 2_592_000.0
     errors: str
     requests: str
+    errors_may_be_missing: bool = False
 
 
 class Emergency(CamelValue):

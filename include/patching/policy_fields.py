@@ -212,6 +212,8 @@ MEANING: dict[str, dict[str, str]] = {
         "good": "Counter of good requests instead of `errors`: the others are errors. With a histogram's bucket, "
         '`http_request_duration_seconds_bucket{le="0.5",$series}`, those are the slow ones.',
         "requests": "Counter of requests; no request is *no data*, and no data never passes.",
+        "errorsMayBeMissing": "Whether the counter of errors appears only with its first error. Otherwise a name that "
+        "the server does not know is an error of the plan: a renamed counter would count no error for ever.",
         "query": "Expression of a gauge instead, with one value for each target; it keeps the labels of `series`.",
         "before": "Length of the time before the change: who is alike, how much hosts vary, and what `before` "
         "compares with. Four times the soak is good.",
@@ -260,6 +262,8 @@ MEANING: dict[str, dict[str, str]] = {
         "period": "Time for which the budget is; at least 7d.",
         "errors": "Selector of the counters of bad requests of the whole service.",
         "requests": "Selector of the counters of all requests of the whole service.",
+        "errorsMayBeMissing": "Whether the counter of errors appears only with its first error; otherwise a name that "
+        "the server does not know is an error of the plan.",
     },
     "Emergency": {
         "ignore": "What an emergency run may pass: the `window`, a `freeze`, the `error-budget`, the `min-age`; "

@@ -221,6 +221,30 @@ async def test_target_without_data_is_said_when_planning(prometheus: Connection)
     assert "web-1:80" not in refusals[0].message
 
 
+@pytest.mark.parametrize(
+    ("selector", "unknown"),
+    [
+        (ERRORS, None),
+        ('http_requests_total{code="599",$series}', None),
+        ('{__name__="http_requests_total",code="599",$series}', None),
+        ('{__name__=~"http_req.*",$series}', None),
+        ("http_errors_total{$series}", "http_errors_total"),
+        ('{code="200",__name__="http_errors_total"}', '{__name__="http_errors_total"}'),
+        ('{code="200",$series}', None),
+    ],
+)
+async def test_renamed_counter_is_told_from_one_without_an_error_yet(
+    prometheus: Connection, selector: str, unknown: str | None
+) -> None:
+    """S5: a healthy host has no series of its 5xx; a name that no host has at all was renamed."""
+    assert await PrometheusSource(prometheus).unknown(selector, at(230)) == unknown
+
+
+async def test_counter_that_was_scraped_long_ago_only_is_unknown(prometheus: Connection) -> None:
+    late = at(LENGTH + 301)
+    assert await PrometheusSource(prometheus).unknown(REQUESTS, late) == "http_requests_total"
+
+
 GAUGE = 'max by (instance, job) (http_requests_total{code="200",$series})'
 
 

@@ -9,9 +9,10 @@ from patching.change import Refusal
 from patching.errors import ConnectionMissing, MetricSourceUnavailable, PlanError
 from patching.plan.document import CheckPower
 from patching.plan.traffic import Traffic
-from patching.policy import Check, Metric, Policy
+from patching.policy import Check, ErrorBudget, Metric, Policy, PrometheusCheck
 from patching.rollout.measuring import called, counters, inverted
 from patching.rollout.site import Site
+from patching.sources.base import MetricSource
 from patching.target import Target
 from patching.value import Value
 
@@ -27,7 +28,8 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
     """Try every metric check on the planned targets; give what people must know before they approve.
 
     A source that does not answer now, and targets without data now, do not stop the plan: the check would hold.
-    Raises PlanError, with all refusals, for a query that is refused or a connection that does not exist.
+    Raises PlanError, with all refusals, for a query that is refused, a counter whose name nobody knows, or a connection
+    that does not exist.
     """
     said: list[CheckPower] = []
     rates: dict[str, dict[str, Traffic]] = {}
@@ -42,10 +44,17 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
         except ConnectionMissing as error:
             wrong.append(f'check "{check.name}": {error}')
         except MetricSourceUnavailable as error:
-            said.append(_statement(check, f"its query could not be tried: {error}"))
+            said.append(_statement(check.name, f"its query could not be tried: {error}"))
         else:
             wrong += [f'check "{check.name}": {_text(item)}' for item in refusals if item.blocking]
-            said += [_statement(check, item.message) for item in refusals if not item.blocking]
+            said += [_statement(check.name, item.message) for item in refusals if not item.blocking]
+    for budget in policy.spec.error_budgets if targets else ():
+        try:
+            refusals = await _unknown(site.metrics(budget.connection), budget, ("errors", budget.errors), now)
+        except (ConnectionMissing, MetricSourceUnavailable):
+            continue  # ``look_at_budgets`` says so in the plan, with why
+        wrong += [f'error budget "{budget.name}": {_text(item)}' for item in refusals if item.blocking]
+        said += [_statement(budget.name, item.message) for item in refusals if not item.blocking]
     if wrong:
         raise PlanError(f"nothing was planned, because the rollout could not be judged: {'; '.join(wrong)}")
     return Tried(said=tuple(said), rates=rates)
@@ -78,12 +87,38 @@ async def _tried(site: Site, check: Check, rules: Metric, targets: Sequence[Targ
     source = site.metrics(check.prometheus.connection)
     if check.prometheus.query is not None:
         return await source.validate_gauge(found, check.prometheus.query, now)
-    failed, asked, _ = counters(check.prometheus)
-    return await source.validate(found, failed, asked, now)
+    failed, asked, good = counters(check.prometheus)
+    refusals = await source.validate(found, failed, asked, now)
+    if any(item.blocking for item in refusals):
+        return refusals
+    return refusals + await _unknown(source, check.prometheus, ("good" if good else "errors", failed), now)
 
 
-def _statement(check: Check, text: str) -> CheckPower:
-    return CheckPower(check=check.name, wave=1, comparison="none", statement=text)
+async def _unknown(
+    source: MetricSource, rules: PrometheusCheck | ErrorBudget, counter: tuple[str, str], now: datetime
+) -> list[Refusal]:
+    """Refuse counters of a name that the source does not know: a renamed one would count nothing, for ever.
+
+    Only a counter of errors that the policy lets appear with its first error is said instead.
+    """
+    found = []
+    for key, selector in (counter, ("requests", str(rules.requests))):
+        name = await source.unknown(selector, now)
+        if name is None:
+            continue
+        later = key == "errors" and rules.errors_may_be_missing
+        message = f'"{key}": there is no series of {name} at all'
+        remedy = "correct the name, or see that it is scraped"
+        if later:
+            message += ", as the policy expects until the first error; if it was renamed, no error will be seen"
+        elif key == "errors":
+            remedy += "; if it appears only with its first error, say errorsMayBeMissing: true"
+        found.append(Refusal(code="metrics-unknown", message=message, remedy=remedy, blocking=not later))
+    return found
+
+
+def _statement(check: str, text: str) -> CheckPower:
+    return CheckPower(check=check, wave=1, comparison="none", statement=text)
 
 
 def _text(refusal: Refusal) -> str:

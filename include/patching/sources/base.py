@@ -139,6 +139,14 @@ class MetricSource(GaugeSource, Protocol):
         """
         ...
 
+    async def unknown(self, selector: str, at: datetime) -> str | None:
+        """Give the name of a selector's counter if there is no series of that name at all; None where there is one.
+
+        Other matchers do not count: a host without an error has no series of its 5xx, but the name is there. None for
+        a selector without a name. Raises MetricSourceUnavailable.
+        """
+        ...
+
     async def validate(
         self, matchers: dict[str, dict[str, str]], errors: str, requests: str, at: datetime
     ) -> list[Refusal]:

@@ -15,7 +15,7 @@ from patching.change import Refusal
 from patching.errors import MetricQueryRefused, MetricSourceUnavailable
 from patching.sources.base import Connection, Sample
 from patching.sources.endpoint import ConnectionUnusable, Endpoint, http_endpoint
-from patching.sources.promql import Matchers, series_matchers
+from patching.sources.promql import Matchers, by_name, series_matchers
 from patching.sources.refusal import silent, unusable
 from patching.sources.sent import note
 
@@ -91,6 +91,18 @@ class PrometheusSource:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise self._unavailable(f"gave a sum that cannot be read ({error!r})", query) from error
         return values[0] if values and math.isfinite(values[0]) else None
+
+    async def unknown(self, selector: str, at: datetime) -> str | None:
+        """Give the name of a selector's counter if no series of that name was scraped in the last ``LOOKBACK`` seconds.
+
+        None where there is one, and for a selector without a name. Raises MetricSourceUnavailable.
+        """
+        name = by_name(selector)
+        if name is None:
+            return None
+        async with self._client() as client:
+            found = await self._ask(client, f"count(last_over_time({name}[{LOOKBACK:.0f}s]))", at, kind="vector")
+        return None if found else name
 
     async def counters(
         self, matchers: Matchers, errors: str, requests: str, start: datetime, end: datetime

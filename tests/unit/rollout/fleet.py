@@ -69,6 +69,11 @@ class Metrics:
     burning: set[float] = field(default_factory=set)
     """Error share of the whole service, in every window or (``burning``) in some (seconds)."""
     refusals: list[Refusal] = field(default_factory=list)
+    renamed: set[str] = field(default_factory=set)
+    """Selectors whose name the source does not know."""
+
+    async def unknown(self, selector, at):  # type: ignore[no-untyped-def]
+        return selector if selector in self.renamed else None
 
     async def validate(self, matchers, errors, requests, at):  # type: ignore[no-untyped-def]
         if self.down:

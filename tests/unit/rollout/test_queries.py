@@ -60,3 +60,40 @@ async def test_connection_that_does_not_exist_is_an_error_of_the_plan(tmp_path: 
     fleet.site = replace(fleet.site, metrics=missing)
     with pytest.raises(PlanError, match='check "errors": connection "prom" is not defined'):
         await fleet.plan()
+
+
+def counted(may_be_missing: bool = False) -> dict[str, object]:
+    metric = {"connection": "prom", "errors": "e{$series}", "requests": "r{$series}"}
+    return {"verify": [{"name": "errors", "prometheus": {**metric, "errorsMayBeMissing": may_be_missing}}]}
+
+
+@pytest.mark.parametrize("renamed", ["e{$series}", "r{$series}"])
+async def test_counter_whose_name_nobody_knows_is_an_error_of_the_plan(tmp_path: Path, renamed: str) -> None:
+    """S5: an empty vector counts as no error, so a renamed counter of errors would pass every canary."""
+    fleet = Fleet(tmp_path, **counted())
+    fleet.metrics.renamed = {renamed}
+    with pytest.raises(PlanError, match=r'check "errors": "(errors|requests)": there is no series of'):
+        await fleet.plan()
+
+
+async def test_counter_that_appears_with_its_first_error_is_said_where_the_policy_expects_it(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, **counted(may_be_missing=True))
+    fleet.metrics.renamed = {"e{$series}"}
+    await fleet.plan()
+    assert any("as the policy expects until the first error" in item.statement for item in fleet.frozen.power)
+
+
+async def test_requests_must_be_known_whatever_the_policy_expects_of_errors(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, **counted(may_be_missing=True))
+    fleet.metrics.renamed = {"r{$series}"}
+    with pytest.raises(PlanError, match='"requests": there is no series'):
+        await fleet.plan()
+
+
+@pytest.mark.parametrize("renamed", ["errors_total", "requests_total"])
+async def test_counter_of_an_error_budget_must_be_known_too(tmp_path: Path, renamed: str) -> None:
+    budget = {"name": "web", "connection": "prom", "objective": "99.9%"}
+    fleet = Fleet(tmp_path, errorBudgets=[{**budget, "errors": "errors_total", "requests": "requests_total"}])
+    fleet.metrics.renamed = {renamed}
+    with pytest.raises(PlanError, match=f'error budget "web": .*there is no series of {renamed} at all'):
+        await fleet.plan()
