@@ -31,10 +31,20 @@ def guarded(checks: Sequence[Check], targets: int) -> bool:
 def looks_of(checks: Sequence[Check], waves: Sequence[int], *, watched: bool, dependents: int = 0) -> int:
     """Give how many shares a rollout with waves of so many targets needs.
 
-    One a wave for its soak, one more for the guard of each guarded wave, one where the end is ``watched``, and one for
-    each service that is judged in a wave because it depends on it (``dependents``, summed over the waves).
+    One a wave for its soak, one more for the guard of each guarded wave, one where the end is ``watched``, one for each
+    service that is judged in a wave because it depends on it (``dependents``, summed over the waves), and one in
+    reserve for waves that a retry reopens (``reopened_looks``).
     """
-    return len(waves) + sum(guarded(checks, targets) for targets in waves) + watched + dependents
+    return len(waves) + sum(guarded(checks, targets) for targets in waves) + watched + dependents + 1
+
+
+def reopened_looks(looks: int, number: int, parts: int) -> int:
+    """Give k of the share 1/k that each of ``parts`` judgements of a reopened wave has.
+
+    ``number`` counts the reopenings of the rollout from 1. The n-th has 1/(n(n+1)) of the reserve, so that however
+    often people retry, all of them together spend no more than the reserve.
+    """
+    return looks * number * (number + 1) * max(parts, 1)
 
 
 def replayed_looks(policy: Policy, judged: Sequence[int], dependents: int = 0) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
+from patching.canary.blocks import judge_block
 from patching.canary.dependent import dependent_check, service_of
 from patching.canary.judge import judge_wave
 from patching.canary.kept import from_json, judge_metric
@@ -16,7 +18,16 @@ from patching.ledger.store import SqlLedger
 from patching.policy import Check, Policy
 from patching.value import JsonValue
 
-Evidence = dict[int, dict[str, dict[str, JsonValue]]]
+
+@dataclass(frozen=True)
+class Kept:
+    """What one check looked at, and in which block where the guard stopped its wave; None at the end of a soak."""
+
+    looks: Mapping[str, JsonValue]
+    block: int | None
+
+
+Evidence = dict[int, dict[str, Kept]]
 
 
 def rejudged(policy: Policy, rollout: str, url: str) -> dict[int, WaveVerdict]:
@@ -28,7 +39,7 @@ def rejudged(policy: Policy, rollout: str, url: str) -> dict[int, WaveVerdict]:
     checks = [check for check in policy.spec.verify if check.metric is not None]
     own = {check.name for check in checks}
     hosts = {
-        wave: {name for check, one in kept.items() if check in own for name in one["canary"]["targets"]}
+        wave: {name for check, one in kept.items() if check in own for name in one.looks["canary"]["targets"]}
         for wave, kept in evidence.items()
     }
     felt = {wave: [one for check in checks for one in _dependents(check, kept, own)] for wave, kept in evidence.items()}
@@ -48,10 +59,14 @@ def _dependents(check: Check, kept: Collection[str], own: Collection[str]) -> li
     return [dependent_check(check, service) for service in services if service is not None]
 
 
-def _again(check: Check, kept: dict[str, JsonValue] | None, share: float) -> CheckVerdict:
+def _again(check: Check, kept: Kept | None, share: float) -> CheckVerdict:
+    """Judge as it was judged: a block of the guard as a block, with its part of the share."""
     if kept is None:
         return CheckVerdict.unavailable(check, "the rollout did not measure it")
-    return judge_metric(check, from_json(kept), share)
+    measured = from_json(kept.looks)
+    if kept.block is not None:
+        return judge_block(check, measured, share, kept.block)
+    return judge_metric(check, measured, share)
 
 
 def _evidence(ledger: SqlLedger, rollout: str) -> Evidence:
@@ -59,9 +74,11 @@ def _evidence(ledger: SqlLedger, rollout: str) -> Evidence:
     found: Evidence = {}
     measured = ledger.entries(rollout, kinds=[EntryKind.MEASURED])
     for entry in measured:
-        looks = ledger.document(entry.body["data"]).get("looks")
+        document = ledger.document(entry.body["data"])
+        looks, block = document.get("looks"), document.get("block")
         if looks is not None:
-            found.setdefault(int(entry.body["wave"]), {})[str(entry.body["check"])] = looks
+            kept = Kept(looks, None if block is None else int(block))
+            found.setdefault(int(entry.body["wave"]), {})[str(entry.body["check"])] = kept
     if not found:
         why = "it was measured before evidence was kept look by look" if measured else "it measured nothing"
         raise RecordingUnreadable(f'the ledger has no series of rollout "{rollout}": {why}')

@@ -27,6 +27,7 @@ from patching.rollout.measuring import Measured
 from patching.rollout.polling import next_round, poll
 from patching.rollout.record import first_written, frozen_plan, measured_entry, moved, say_waiting
 from patching.rollout.restraint import lock_irreversible, restrained
+from patching.rollout.shares import looks_for
 from patching.rollout.site import Site
 from patching.rollout.states import AT_WORK, RolloutState
 from patching.rollout.wave import open_rows
@@ -173,7 +174,7 @@ async def _soaking(
     found = plan.wave(wave)
     soak = found.soak if found is not None else 0.0
     applied = [row for row in rows if row.outcome is Outcome.APPLIED]
-    looks = plan.looks + reopenings(site.ledger, plan.rollout, wave)
+    looks = looks_for(site.ledger, plan, wave)
     alarm = await early_alarm(site, plan, soak, applied, _untouched(site, plan, control), looks)
     if alarm is not None:
         verdict, evidence = alarm
@@ -246,9 +247,7 @@ async def _judge_metric(
     except MetricSourceUnavailable as error:
         return CheckVerdict.unavailable(asked.check, str(error))
     _keep(site, plan, wave, asked.check.name, measured)
-    # A wave that is judged anew after a retry is one more look, and takes its share of the false alarms.
-    looks = plan.looks + reopenings(site.ledger, plan.rollout, wave)
-    return judge_asked(plan, asked, measured, looks)
+    return judge_asked(plan, asked, measured, looks_for(site.ledger, plan, wave))
 
 
 def _keep(site: Site, plan: Plan, wave: int, check: str, measured: Measured) -> None:

@@ -28,6 +28,7 @@ from patching.rollout.budgets import Stop
 from patching.rollout.gates import reopenings
 from patching.rollout.measuring import Measured, Spans, measure_spans
 from patching.rollout.record import first_written, measured_entry
+from patching.rollout.shares import looks_for
 from patching.rollout.site import Site
 
 RULE = "guard"
@@ -99,15 +100,15 @@ class WaveGuard:
         except (MetricSourceUnavailable, ConnectionMissing) as error:
             self._blind(check, block, str(error))
             return False
-        looks = self.plan.looks + self.again
+        looks = looks_for(self.site.ledger, self.plan, self.wave)
         share = share_of(check, self.plan.policy.spec.verify, looks)
         verdict = await asyncio.to_thread(judge_block, check, measured.evidence, share, block.number)
         body = {**_body(block), "verdict": verdict.model_dump(mode="json")}
         # Another process of this wave may have judged the block meanwhile: the first word holds.
         written = first_written(self.site.ledger, self._entry(check, f"{block.number}", body))
         if _alarms(written):
-            kept, again = measured.document(), self.again
-            looked = measured_entry(self.site, self.plan.rollout, self.wave, check.name, kept, again)
+            kept = {**measured.document(), "block": block.number}
+            looked = measured_entry(self.site, self.plan.rollout, self.wave, check.name, kept, self.again)
             first_written(self.site.ledger, looked)
         return True
 

@@ -15,7 +15,7 @@ from patching.canary.blocks import LAG, SETTLING, Course, block_length, in_one_l
 from patching.canary.levels import LevelMeasurements, Levels
 from patching.canary.panel import Panel
 from patching.canary.sides import Measurements
-from patching.canary.weights import block_share, guarded, looks_of, share_of, watches
+from patching.canary.weights import block_share, guarded, looks_of, reopened_looks, share_of, watches
 from patching.policy import Check, Compare, PrometheusCheck
 from patching.rollout.answers import VerdictName
 from simulated_rollouts import ALPHA, World, upper_limit
@@ -85,8 +85,16 @@ def test_shares_of_blocks_waves_and_metrics_sum_to_at_most_one() -> None:
     assert sum(block_share(number) for number in range(1, 10_000)) < 1
     checks = [CHECK, CHECK.model_copy(update={"name": "slow", "compare": Compare(weight=3)})]
     looks = looks_of(checks, [1, 5, 20], watched=True)
-    assert looks == 3 + 2 + 1
+    assert looks == 3 + 2 + 1 + 1, "soaks, guards, the end, and the reserve for retries"
     assert looks * sum(share_of(check, checks, looks) for check in checks) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_all_retries_together_spend_no_more_than_the_reserve(parts: int) -> None:
+    looks = looks_of([CHECK], [1, 5, 20], watched=True)
+    spent = sum(parts / reopened_looks(looks, number, parts) for number in range(1, 10_000))
+    assert spent < 1 / looks
+    assert (looks - 1) / looks + spent < 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from patching.cli.main import run
 from unit.rollout.fleet import Fleet
+from unit.rollout.test_wave_guard import applying, blocks
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +50,25 @@ async def test_evidence_of_the_ledger_gives_the_recorded_verdict_again(
     recorded = fleet.ledger.find(fleet.rollout, "verdict:1")
     assert recorded is not None
     assert again["reason"] == recorded.body["checks"][0]["reason"]
+
+
+async def test_block_of_the_guard_is_judged_again_as_a_block(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stopped launching had its block's part of the guard's share, beside the control only."""
+    fleet = await applying(tmp_path, 0.3)
+    await fleet.apply(2)
+    await fleet.judge(2)
+    code, out = judged(tmp_path, capsys, fleet.rollout)
+    assert code == 1, out
+    again = next(wave for wave in json.loads(out)["waves"] if wave["wave"] == 2)["checks"][0]
+    recorded = fleet.ledger.find(fleet.rollout, "verdict:2")
+    assert recorded is not None
+    first = recorded.body["checks"][0]
+    assert (again["comparison"], again["numbers"]["looks"]) == ("control", 1)
+    for one, looks in ((first, fleet.frozen.looks), (again, 5)):
+        number = int(blocks(fleet)[-1].body["block"])
+        assert one["numbers"]["alpha"] == pytest.approx(0.05 / looks / (number * (number + 1)))
 
 
 async def test_rollout_without_evidence_is_wrong_use_and_says_so(

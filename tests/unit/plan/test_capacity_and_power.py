@@ -156,7 +156,7 @@ def test_expected_traffic_is_what_the_plan_speaks_of() -> None:
     said = plan_power([metric()], waves(3, 9), rates=rates)
     assert said[0].statement.startswith("errors: 1 440 requests a minute came before on 12 targets: below 20 the wave")
     assert said[1].statement == (
-        "3 targets against 9 unpatched over 10m; 3.8 × is seen in 4 of 5 rollouts with 36 errors in 3 600 requests, "
+        "3 targets against 9 unpatched over 10m; 3.9 × is seen in 4 of 5 rollouts with 36 errors in 3 600 requests, "
         "as before, if hosts vary by 20 %; a host has 1 200 requests, one of the control 1 200"
     )
     assert "; 3.9 × is seen in 4 of 5 rollouts with 108 errors in 10 800 requests, as before, if time moves" in (
@@ -170,7 +170,7 @@ def test_fewer_errors_and_another_limit_are_said_as_what_can_be_seen() -> None:
         return plan_power([metric(**compare)], waves(3), rates=rates)[-1].statement
 
     assert "with 1.8 errors in 1 800 requests" in seen(0.001, against=["before"])
-    assert "a share of 4 % is seen in 4 of 5 rollouts with 1 800" in seen(0.0, against=["threshold"], threshold="2%")
+    assert "a share of 5 % is seen in 4 of 5 rollouts with 1 800" in seen(0.0, against=["threshold"], threshold="2%")
     assert "a fall to 0." in seen(0.5, against=["before"], direction="decrease")
 
 

@@ -229,6 +229,12 @@ async def test_an_offline_target_of_a_promoted_wave_is_caught_up_and_its_wave_ju
     assert set(fleet.versions().values()) == {"1.1"}
     judged = [entry.key for entry in fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.VERDICT])]
     assert judged == ["verdict:1", "verdict:2", "verdict:2:again:1", "verdict:3"]
+    looks, guards = fleet.frozen.looks, int(len(targets_of(fleet, 2)) > 1)
+    levels = [
+        entry.body["checks"][0]["numbers"]["evidence_needed"] * 0.05
+        for entry in fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.VERDICT])
+    ]
+    assert levels == pytest.approx([looks, looks, 2 * looks * (1 + guards), looks]), "half of the reserve"
 
 
 async def test_retry_in_a_rollout_that_a_person_holds_leaves_it_held(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ async def test_alarm_stops_launching_and_what_was_changed_is_undone(tmp_path: Pa
     assert "running" not in outcomes
     alarm = blocks(fleet)[-1]
     numbers = alarm.body["verdict"]["numbers"]
-    assert numbers["evidence"] >= numbers["evidence_needed"] == pytest.approx(3 / 0.05 * 2)
+    assert numbers["evidence"] >= numbers["evidence_needed"] == pytest.approx(4 / 0.05 * 2)
     answer = await fleet.judge(2)
     assert answer.verdict is VerdictName.UNDO
     assert answer.sentence.endswith("found while the wave was applied")
@@ -136,7 +136,7 @@ async def test_alarm_is_a_hold_where_the_policy_wants_a_person(tmp_path: Path) -
 
 async def test_wave_of_one_target_has_no_guard_and_no_share_for_it(tmp_path: Path) -> None:
     fleet = await applying(tmp_path, 0.0)
-    assert fleet.frozen.looks == len(WAVES) + 1
+    assert fleet.frozen.looks == len(WAVES) + 1 + 1, "one guard, and the reserve"
     assert not blocks(fleet)
 
 
