@@ -153,9 +153,12 @@ def holding(connection: sa.Connection, target: str, other_than: str | None) -> l
 def later_rollouts(connection: sa.Connection, rollout: str, target: str) -> list[str]:
     """List rollouts that began the target later and did not certainly leave it as it was, latest first.
 
-    A failed, unknown or still running change counts as a change: it may have been one.
+    A failed, unknown or still running change counts as a change: it may have been one. Later than the rollout began the
+    target or, where it never did, than it began its first one.
     """
-    mine = sa.select(TARGET.began_position).where(TARGET.rollout == rollout, TARGET.target == target).scalar_subquery()
+    own = sa.select(TARGET.began_position).where(TARGET.rollout == rollout, TARGET.target == target).scalar_subquery()
+    first = sa.select(sa.func.min(TARGET.began_position)).where(TARGET.rollout == rollout).scalar_subquery()
+    mine = sa.func.coalesce(own, first)
     query = (
         sa.select(TARGET.rollout)
         .where(

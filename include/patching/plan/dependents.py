@@ -13,8 +13,13 @@ from patching.policy import RolloutRules
 from patching.target import Target
 
 
-def dependents(rules: RolloutRules, targets: Sequence[Target], wave: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Give service → its targets, for every service that depends on one of the ``wave``'s and is not in it itself."""
+def dependents(
+    rules: RolloutRules, targets: Sequence[Target], wave: Collection[str], *, changed_too: bool = False
+) -> dict[str, tuple[str, ...]]:
+    """Give service → its targets, for every service that depends on one of the ``wave``'s and is not in it itself.
+
+    ``changed_too``: those that are in it as well; who depends on others may break by them although it was changed too.
+    """
     if not rules.depends_on:
         return {}
     label, inside = rules.service or SERVICE, set(wave)
@@ -22,7 +27,7 @@ def dependents(rules: RolloutRules, targets: Sequence[Target], wave: Collection[
     found: dict[str, list[str]] = {}
     for target in targets:
         service = target.labels.get(label, "")
-        if service not in changed and _behind(rules, service) & changed:
+        if (changed_too or service not in changed) and _behind(rules, service) & changed:
             found.setdefault(service, []).append(target.name)
     return {service: tuple(names) for service, names in sorted(found.items())}
 

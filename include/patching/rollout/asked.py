@@ -1,8 +1,8 @@
-"""Asked: every metric that a wave is judged by, on the targets that it changed and on what depends on them."""
+"""Asked: every metric that a wave or a finished rollout is judged by: of what it changed, and of who depends on it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from patching.canary.dependent import dependent_check, with_moment
 from patching.canary.kept import judge_metric
@@ -10,6 +10,7 @@ from patching.canary.verdicts import CheckVerdict
 from patching.canary.weights import share_of
 from patching.change import Outcome
 from patching.ledger.base import TargetRow
+from patching.plan.dependents import dependents
 from patching.plan.document import Plan
 from patching.policy import Check
 from patching.rollout.measuring import Measured, measure
@@ -34,6 +35,25 @@ def asked_of(plan: Plan, wave: int) -> list[Asked]:
     for service, names in plan.dependents(wave).items():
         found += [Asked(check=dependent_check(check, service), service=service, targets=names) for check in checks]
     return found
+
+
+def asked_late(plan: Plan, changed: Sequence[str], left: Collection[str]) -> list[Asked]:
+    """Give the metrics of a finished rollout: of the ``changed``, and of each service that depends on one of them.
+
+    A service is measured on its targets that are still as the rollout ``left`` them, changed by it or not: what came
+    later says nothing about this one. There is no control any more.
+    """
+    rules = plan.policy.spec.rollout
+    # An hour before says nothing about a whole day after.
+    checks = [check.looking_back(rules.watch) for check in plan.policy.spec.verify]
+    # What has no past is only asked while the rollout is at work.
+    checks = [check for check in checks if check.metric is not None and check.metric.history]
+    found = [Asked(check=check) for check in checks]
+    services = dependents(rules, [item.target for item in plan.targets], changed, changed_too=True)
+    for service, names in services.items():
+        still = tuple(name for name in names if name in left)
+        found += [Asked(check=dependent_check(check, service), service=service, targets=still) for check in checks]
+    return [one for one in found if one.targets or not one.service]
 
 
 async def measure_asked(

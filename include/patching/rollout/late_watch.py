@@ -9,9 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from patching.canary.judge import judge_wave
-from patching.canary.kept import judge_metric
 from patching.canary.verdicts import CheckVerdict, WaveVerdict
-from patching.canary.weights import share_of
 from patching.change import Outcome
 from patching.errors import MetricSourceUnavailable
 from patching.ledger.base import RolloutRow, TargetRow
@@ -20,6 +18,7 @@ from patching.plan.document import Plan
 from patching.quantity import format_duration
 from patching.rollout.answers import VerdictName
 from patching.rollout.apart import apart
+from patching.rollout.asked import asked_late, judge_asked
 from patching.rollout.incidents import open_incident
 from patching.rollout.measuring import measure
 from patching.rollout.record import first_written, frozen_plan
@@ -76,28 +75,35 @@ async def _look(site: Site, row: RolloutRow, plan: Plan) -> str | None:
 
 def _still_as_it_left_them(site: Site, rollout: str) -> list[TargetRow]:
     """Give the applied targets that no later rollout has changed: what those show now is not this one's doing."""
-    rows = site.ledger.targets(rollout)
-    return [
-        row for row in rows if row.outcome is Outcome.APPLIED and not site.ledger.later_rollouts(rollout, row.target)
-    ]
+    left = _untouched_since(site, rollout)
+    return [row for row in site.ledger.targets(rollout) if row.outcome is Outcome.APPLIED and row.target in left]
+
+
+def _untouched_since(site: Site, rollout: str) -> set[str]:
+    return {
+        row.target
+        for row in site.ledger.targets(rollout)
+        if row.outcome is not Outcome.SUPERSEDED and not site.ledger.later_rollouts(rollout, row.target)
+    }
 
 
 async def _judge(site: Site, plan: Plan, applied: list[TargetRow]) -> WaveVerdict:
-    """Judge the metrics against the time before the rollout; there is no control any more."""
-    # An hour before says nothing about a whole day after.
-    checks = [check.looking_back(plan.policy.spec.rollout.watch) for check in plan.policy.spec.verify]
-    # What has no past is only asked while the rollout is at work.
-    checks = [check for check in checks if check.metric is not None and check.metric.history]
+    """Judge the metrics, those of who depends on what was changed too, against the time before the rollout.
+
+    All of them share what the bound of false alarms has for the watch.
+    """
+    asked = asked_late(plan, [row.target for row in applied], _untouched_since(site, plan.rollout))
+    looks = plan.looks * (1 + len({one.service for one in asked if one.service}))
     found: list[CheckVerdict] = []
-    for check in checks:
+    for one in asked:
+        of = one.targets if one.service else None
         try:
-            measured = await measure(site, plan, check, applied, [])
+            measured = await measure(site, plan, one.check, applied, [], of=of)
         except MetricSourceUnavailable as error:
-            found.append(CheckVerdict.unavailable(check, str(error)))
+            found.append(CheckVerdict.unavailable(one.check, str(error)))
             continue
-        share = share_of(check, plan.policy.spec.verify, plan.looks)
-        found.append(judge_metric(check, measured.evidence, share))
-    return judge_wave(found, [], checks, [row.target for row in applied])
+        found.append(judge_asked(plan, one, measured, looks))
+    return judge_wave(found, [], [one.check for one in asked], [row.target for row in applied])
 
 
 def _conclude(site: Site, plan: Plan, verdict: WaveVerdict, sentence: str) -> str:

@@ -19,6 +19,7 @@ from patching.rollout.reversibility import RUNBOOK as IRREVERSIBLE
 from patching.rollout.reversibility import told
 from patching.rollout.site import Site
 from patching.rollout.states import AT_WORK, RolloutState
+from patching.rollout.undo_stop import left_by_stop, told_left
 from patching.target import Snapshot
 from patching.value import JsonValue
 
@@ -36,11 +37,12 @@ async def tend_failed_undo(site: Site, plan: Plan) -> Incident | None:
     Idempotent: one incident for as long as nobody has released it, one piece of evidence for each failed undo. The
     lock is written before anything is asked of a target. Raises LedgerUnavailable.
     """
-    failed = [row for row in site.ledger.targets(plan.rollout) if row.undo_outcome in NOT_UNDONE]
+    rows = site.ledger.targets(plan.rollout)
+    failed = [row for row in rows if row.undo_outcome in NOT_UNDONE]
     new = [row for row in failed if site.ledger.find(CONTROL, _evidence_key(row)) is None]
     if not new:
         return _open_one(site.ledger, plan.rollout)
-    found = _lock(site.ledger, plan, new)
+    found = _lock(site.ledger, plan, new, left=told_left(left_by_stop(rows)))
     _hold_policy(site.ledger, plan.policy.name, found)
     room = asyncio.Semaphore(site.concurrency)
 
@@ -60,7 +62,7 @@ def _evidence_key(row: TargetRow) -> str:
     return f"incident-evidence:{row.rollout}:{row.target}:{row.generation}"
 
 
-def _lock(ledger: Ledger, plan: Plan, rows: Sequence[TargetRow]) -> Incident:
+def _lock(ledger: Ledger, plan: Plan, rows: Sequence[TargetRow], left: Sequence[str]) -> Incident:
     """Give the rollout's open incident, or open one; two workers at once open one."""
     known = incidents(ledger, rollout=plan.rollout)
     current = next((item for item in known if item.locks), None)
@@ -73,7 +75,7 @@ def _lock(ledger: Ledger, plan: Plan, rows: Sequence[TargetRow]) -> Incident:
         name,
         rollout=plan.rollout,
         policy=plan.policy.name,
-        cause=_cause(rows),
+        cause="; ".join([_cause(rows), *left]),
         targets=[row.target for row in rows],
         runbook=_runbook(rows),
     )

@@ -1,4 +1,9 @@
-"""Undoing: newest change first, at once after a bad verdict, swept again at the end; what cannot be undone is loud."""
+"""Undoing: wave by wave, newest first, at once after a bad verdict, swept again at the end; what fails is loud.
+
+The next older wave begins when the newer one has ended, and never after one with an undo that failed: what breaks on a
+few must not be tried on all. Targets whose change did not end well are brought back at once, whichever their wave:
+they are out of service, and a newer wave may wait for a place that they hold.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +26,9 @@ from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.undo_failure import NOT_UNDONE, tend_failed_undo
 from patching.rollout.undo_job import UndoJob
+from patching.rollout.undo_stop import CHANGED, left_by_stop, may_begin, told_left
 
 BUSY_PAUSE = 0.5
-CHANGED = frozenset({Outcome.APPLIED, Outcome.FAILED, Outcome.UNKNOWN})
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -31,11 +36,11 @@ def to_undo(rows: Sequence[TargetRow], state: RolloutState, wave: int | None) ->
     """Give the targets to undo, newest change first.
 
     In an undoing rollout all that were changed, those in mid-change too (their job was stopped or died), whichever
-    wave asks: one wave's targets may wait for places that another's hold. In a running one only those of the wave that
-    failed, so that no target stays half-changed while the wave goes on within its budget.
+    wave asks. In a running one only those of the wave that failed, so that no target stays half-changed while the wave
+    goes on within its budget.
     """
     undoing = state is RolloutState.UNDOING
-    wanted: frozenset[Outcome | None] = frozenset({*CHANGED, None} if undoing else {Outcome.FAILED})
+    wanted = CHANGED if undoing else frozenset({Outcome.FAILED})
     found = [
         row
         for row in rows
@@ -93,14 +98,13 @@ async def _undo_all(
     *,
     once: bool,
 ) -> dict[str, str]:
-    """Undo all; with ``once`` in rounds, until one ends nobody. Gives who found no place then, and why not."""
-    known, left = await record.call(proof, record.site.ledger, plan), list(rows)
-    work = _UndoRun(record, plan, wave, stays, known, once=once)
+    """Undo all, in rounds, until one ends nobody. Gives who found no place then (with ``once``), and why not."""
+    work = _UndoRun(record, plan, wave, stays, await record.call(proof, record.site.ledger, plan), once=once)
     while True:
-        busy = await work.round(left)
-        if len(busy) in (0, len(left)):
-            return busy
-        left = [row for row in left if row.target in busy]
+        left = await work.round(rows)
+        if len(left) in (0, len(rows)):
+            return work.busy
+        rows = left
 
 
 class _UndoRun:
@@ -114,31 +118,43 @@ class _UndoRun:
     ) -> None:
         self.record, self.plan, self.wave = record, plan, wave
         self.stays, self.known, self.once = stays, known, once
-        self.order, self.busy = Backwards(plan, ()), dict[str, str]()
+        self.busy: dict[str, str] = {}
         driver = plan.policy.spec.driver
         self.channel = record.site.channel(driver.connection)
         self.driver = record.site.driver(driver.name, dict(driver.options))
         self.room = asyncio.Semaphore(record.site.concurrency)
 
-    async def round(self, rows: Sequence[TargetRow]) -> dict[str, str]:
-        """Undo these, and give those that found no place."""
-        self.order, self.busy = Backwards(self.plan, rows), {}
+    async def round(self, rows: Sequence[TargetRow]) -> list[TargetRow]:
+        """Undo these, wave by wave; gives who is left: who found no place, and the waves that did not begin."""
+        self.busy = {}
+        begun = [row for row in rows if row.outcome is not Outcome.APPLIED]
         async with asyncio.TaskGroup() as jobs:
-            for row in rows:
-                jobs.create_task(self.tolerating_takeover(row))
-        return self.busy
+            at_once = list(zip(begun, self._begin(jobs, begun), strict=True))
+            for number in sorted({row.wave for row in rows}, reverse=True):
+                if not may_begin(await self.record.call(self.record.site.ledger.targets, self.plan.rollout), number):
+                    break
+                whole = [row for row in rows if row.wave == number and row.outcome is Outcome.APPLIED]
+                begun += whole
+                await asyncio.wait([*self._begin(jobs, whole), *(task for row, task in at_once if row.wave == number)])
+        ended = {row.target for row in begun} - self.busy.keys()
+        return [row for row in rows if row.target not in ended]
 
-    async def tolerating_takeover(self, row: TargetRow) -> None:
+    def _begin(self, jobs: asyncio.TaskGroup, rows: Sequence[TargetRow]) -> list[asyncio.Task[None]]:
+        """Begin the undo of targets that wait for each other only as their order says."""
+        order = Backwards(self.plan, rows)
+        return [jobs.create_task(self._tolerating_takeover(row, order)) for row in rows]
+
+    async def _tolerating_takeover(self, row: TargetRow, order: Backwards) -> None:
         """Undo one target in its turn; one that another worker has taken over is theirs."""
-        await self.order.turn(row.target)
+        await order.turn(row.target)
         try:
-            await self._one(row)
+            await self._one(row, order)
         except FenceLost as error:
             self.record.site.log(f"{row.target}: another worker has taken over ({error})")
         finally:
-            self.order.passed(row.target)
+            order.passed(row.target)
 
-    async def _one(self, row: TargetRow) -> None:
+    async def _one(self, row: TargetRow, order: Backwards) -> None:
         record, planned = self.record, self.plan.planned(row.target)
         if planned is None:
             return
@@ -149,7 +165,7 @@ class _UndoRun:
         said = ""
         while isinstance(answer := await self._try(planned, row), Busy):
             # Neither the room nor the order is kept by who waits: an earlier target may hold what it waits for.
-            self.order.passed(row.target)
+            order.passed(row.target)
             if answer.sentence != said:
                 said = answer.sentence
                 await say_target_waits(record, row.target, f"{said}; then it is undone")
@@ -183,13 +199,14 @@ def _close(site: Site, rollout: str, state: RolloutState, incident: Incident | N
     if state is not RolloutState.UNDOING:
         return
     rows = site.ledger.targets(rollout)
-    if to_undo(rows, state, None):
+    kept = left_by_stop(rows)
+    if len(to_undo(rows, state, None)) > len(kept):
         return
     undone = sum(row.undo_outcome is Outcome.UNDONE for row in rows)
     bad = [row.target for row in rows if row.undo_outcome in NOT_UNDONE]
     if bad:
         lock = f"incident {incident.id} locks the policy" if incident else "a person must look"
-        reason = f"{undone} undone; NOT undone: {', '.join(bad)}; {lock}"
+        reason = "; ".join([f"{undone} undone", f"NOT undone: {', '.join(bad)}", *told_left(kept), lock])
         moved(site, rollout, RolloutState.HELD, reason=reason, only_from=(RolloutState.UNDOING,))
         return
     moved(site, rollout, RolloutState.UNDONE, reason=_put_back(site, rollout, rows, undone))
@@ -206,19 +223,24 @@ def _put_back(site: Site, rollout: str, rows: Sequence[TargetRow], undone: int) 
     return f"{text}. Why: {why[-1]}" if why else text
 
 
-def _summary(site: Site, rollout: str, wave: int | None, names: Sequence[str], busy: Mapping[str, str]) -> UndoSummary:
-    rows = [row for row in site.ledger.targets(rollout) if row.target in set(names)]
+def _summary(site: Site, rollout: str, wave: int | None, asked: Sequence[str], busy: Mapping[str, str]) -> UndoSummary:
+    known, names = site.ledger.targets(rollout), set(asked)
+    rows = [row for row in known if row.target in names]
     counts: dict[str, int] = {}
     for row in rows:
         name = row.undo_outcome.value if row.undo_outcome else "open"
         counts[name] = counts.get(name, 0) + 1
     if not rows:
         return UndoSummary(wave=wave, sentence="nothing to undo", skipped=True)
-    bad = [row.target for row in rows if row.undo_outcome is not Outcome.UNDONE]
-    sentence = f"{counts.get('undone', 0)} of {len(rows)} undone"
-    if bad:
-        sentence += f"; NOT undone: {', '.join(bad)}"
-    if busy:
-        name, said = next(iter(busy.items()))
-        sentence += f"; {name} {said}" + (f" (and {len(busy) - 1} more wait)" if len(busy) > 1 else "")
-    return UndoSummary(wave=wave, counts=counts, sentence=sentence, bad=bool(bad))
+    kept = [row for row in left_by_stop(known) if row.target in names]
+    left = {row.target for row in kept}
+    bad = [row.target for row in rows if row.undo_outcome is not Outcome.UNDONE and row.target not in left]
+    said = [f"{counts.get('undone', 0)} of {len(rows)} undone"]
+    said += [f"NOT undone: {', '.join(bad)}"] if bad else []
+    said += [*told_left(kept), *_told_busy(busy)]
+    return UndoSummary(wave=wave, counts=counts, sentence="; ".join(said), bad=bool(bad or kept))
+
+
+def _told_busy(busy: Mapping[str, str]) -> list[str]:
+    more = f" (and {len(busy) - 1} more wait)" if len(busy) > 1 else ""
+    return [f"{name} {said}{more}" for name, said in list(busy.items())[:1]]

@@ -10,6 +10,7 @@ from patching.rollout.incidents import incidents, lock_of
 from patching.rollout.late_watch import watch_finished, watched_until
 from patching.rollout.reconcile import reconcile
 from unit.rollout.fleet import Fleet
+from unit.rollout.test_undo_by_wave import undo_times
 
 
 async def completed(folder, **spec: Any) -> Fleet:  # type: ignore[no-untyped-def]
@@ -61,6 +62,10 @@ async def test_finished_rollout_is_undone_on_request_newest_first(tmp_path):
     await reconcile(fleet.site)
     assert fleet.state == "undone"
     assert set(fleet.versions().values()) == {"1.0"}
+    begun = {name: at for name, (at, _) in undo_times(fleet).items()}
+    wave = {item.target.name: item.wave for item in fleet.frozen.targets}
+    order = [wave[name] for name in sorted(begun, key=lambda name: begun[name])]
+    assert order == sorted(wave.values(), reverse=True), "newest wave first"
     assert not fleet.twice()
     assert fleet.ledger.verify() == []
 
