@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from patching.cli.main import available, typer_command
 from patching.policy_files import load_text
 from patching.sources.inventory_file import InventoryFile
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text()
+RUNBOOKS = sorted((ROOT / "docs/runbooks").glob("*.md"))
 BESIDE = [ROOT / "tests/lab/README.md", ROOT / "dags/policies/README.md"]
 
 
@@ -89,5 +91,34 @@ def test_every_page_can_be_found_from_the_index() -> None:
     index = (ROOT / "docs/index.md").read_text()
     linked = {(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\(([^)\s#]+)\)", index)}
     lost = [name(path) for path in PAGES if path.parent != ROOT and path.resolve() not in linked]
-    folders = ("docs/runbooks/", "docs/decisions/", "docs/index.md")
+    folders = ("docs/decisions/", "docs/index.md")
     assert [path for path in lost if not path.startswith(folders)] == []
+
+
+def commands() -> set[str]:
+    """Give the commands that there are, those of a group with the group's name before them."""
+    found = set(available())
+    for one in available():
+        found |= {f"{one} {sub}" for sub in getattr(typer_command(one), "commands", {})}
+    return found
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=name)
+def test_runbook_names_commands_that_exist_and_is_reached_from_its_fault(path: Path) -> None:
+    text = path.read_text()
+    (shown,) = re.findall(r"^\*\*Shows it:\*\* (.*)$", text, flags=re.MULTILINE)
+    known = commands()
+    groups = {one.split()[0] for one in known if " " in one}
+    named = re.findall(r"patching ([a-z-]+)(?: ([a-z]+)\b)?", shown)
+    assert named
+    assert [one for one, sub in named if (f"{one} {sub}" if one in groups else one) not in known] == []
+    assert [one for one in re.findall(r"`patching ([a-z-]+)", text) if one not in known] == []
+    assert f"../runbooks/{path.name}" in (ROOT / "docs/reference/faults.md").read_text()
+
+
+def test_every_fault_has_its_test_and_its_runbook_or_a_dash() -> None:
+    rows = [line for line in (ROOT / "docs/reference/faults.md").read_text().splitlines() if line.startswith("| ")]
+    cells = [line.strip("|").split(" | ") for line in rows if not line.startswith("| fault |")]
+    assert cells
+    assert [row[0] for row in cells if len(row) != 4 or "../../tests/" not in row[2]] == []
+    assert [row[0] for row in cells if row[3].strip() != "–" and "../runbooks/" not in row[3]] == []
