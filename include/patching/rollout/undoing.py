@@ -96,7 +96,7 @@ async def _undo_all(
     wave: int | None,
     stays: Mapping[str, str],
     *,
-    once: bool,
+    once: bool = False,
 ) -> dict[str, str]:
     """Undo all, in rounds, until one ends nobody. Gives who found no place then (with ``once``), and why not."""
     work = _UndoRun(record, plan, wave, stays, await record.call(proof, record.site.ledger, plan), once=once)
