@@ -1,4 +1,4 @@
-"""docs/reference/faults.md: every row names tests and a runbook, every named test exists, all on real hosts are named."""
+"""docs/reference/faults.md: every row names tests and a runbook, the tests exist, those on real hosts are all in it."""
 
 from __future__ import annotations
 
