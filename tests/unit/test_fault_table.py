@@ -30,6 +30,10 @@ def test_the_page_has_its_rows() -> None:
     assert all(len(row) == 4 for row in ROWS)
 
 
+def test_every_fault_names_its_runbook_or_a_dash() -> None:
+    assert [row[0] for row in ROWS if row[3] != "–" and "../runbooks/" not in row[3]] == []
+
+
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
 def test_every_fault_names_tests_that_exist(row: list[str]) -> None:
     named = NAMED.findall(row[2])
