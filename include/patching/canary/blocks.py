@@ -45,7 +45,8 @@ LAG = 0.05
 class Course:
     """How far one target is: when its change began and ended, None where it has not; ``applied`` if it ended well.
 
-    ``pristine`` is False where something else was done to it: an earlier try, an undo, another rollout.
+    ``pristine`` is False where something else was done to it: an earlier try, an undo, another rollout. Only targets of
+    one ``service`` are alike.
     """
 
     target: str
@@ -53,6 +54,7 @@ class Course:
     ended: datetime | None = None
     applied: bool = False
     pristine: bool = True
+    service: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ def next_block(
 ) -> Block | None:
     """Give the next complete block from ``free`` on, the end of the last one; None while there is none.
 
-    ``wave`` are the targets of the wave, ``rest`` those of later waves. The first block
-    begins when the first change has settled, and those that ended soon after it.
+    ``wave`` are the targets of the wave, ``rest`` those of later waves. The first block begins when the first change
+    has settled, and those that ended soon after it. The control is of the changed targets' services; where none of them
+    is left unchanged, it is what there is.
     """
     settling = timedelta(seconds=SETTLING * length)
     settled = {one.target: one.ended + settling for one in wave if one.applied and one.pristine and one.ended}
@@ -88,8 +91,10 @@ def next_block(
     if now < end + timedelta(seconds=LAG * length):
         return None
     treated = tuple(name for name, at in settled.items() if at <= start)
-    control = tuple(one.target for one in (*wave, *rest) if one.pristine and (one.began is None or one.began > end))
-    return Block(number, start, end, treated, control) if control else None
+    services = {one.service for one in wave if one.target in treated}
+    untouched = [one for one in (*wave, *rest) if one.pristine and (one.began is None or one.began > end)]
+    alike = [one for one in untouched if one.service in services] or untouched
+    return Block(number, start, end, treated, tuple(one.target for one in alike)) if alike else None
 
 
 def judge_block(check: Check, measured: Measurements | LevelMeasurements, share: float, number: int) -> CheckVerdict:

@@ -39,8 +39,6 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
             continue
         try:
             refusals = await _tried(site, check, check.metric, targets, now)
-            if not any(item.blocking for item in refusals):
-                rates[check.name] = await _traffic(site, check, targets, now)
         except ConnectionMissing as error:
             wrong.append(f'check "{check.name}": {error}')
         except MetricSourceUnavailable as error:
@@ -48,6 +46,9 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
         else:
             wrong += [f'check "{check.name}": {_text(item)}' for item in refusals if item.blocking]
             said += [_statement(check.name, item.message) for item in refusals if not item.blocking]
+            if not any(item.blocking for item in refusals):
+                rates[check.name], unread = await _traffic(site, check, targets, now)
+                said += [_statement(check.name, unread)] if unread else []
     for budget in policy.spec.error_budgets if targets else ():
         try:
             refusals = await _unknown(site.metrics(budget.connection), budget, ("errors", budget.errors), now)
@@ -60,20 +61,28 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
     return Tried(said=tuple(said), rates=rates)
 
 
-async def _traffic(site: Site, check: Check, targets: Sequence[Target], now: datetime) -> dict[str, Traffic]:
-    """Read what the targets counted in the time before, as long as the judge will look back; a gauge counts nothing."""
+async def _traffic(
+    site: Site, check: Check, targets: Sequence[Target], now: datetime
+) -> tuple[dict[str, Traffic], str]:
+    """Read what the targets counted in the time before, as long as the judge will look back, or say why not.
+
+    A gauge counts nothing.
+    """
     rules = check.prometheus
     if rules is None or rules.gauge:
-        return {}
+        return {}, ""
     failed, asked, invert = counters(rules)
     found = {target.name: called(target, rules) for target in targets}
     start = now - timedelta(seconds=rules.before)
-    samples = await site.metrics(rules.connection).increases(found, failed, asked, start, now)
+    try:
+        samples = await site.metrics(rules.connection).increases(found, failed, asked, start, now)
+    except MetricSourceUnavailable as error:
+        return {}, f"how much traffic there is could not be read: {error}"
     return {
         one.target: Traffic(errors=(one.errors or 0.0) / rules.before, requests=one.requests / rules.before)
         for one in (inverted(sample) if invert else sample for sample in samples)
         if one.requests is not None
-    }
+    }, ""
 
 
 async def _tried(site: Site, check: Check, rules: Metric, targets: Sequence[Target], now: datetime) -> list[Refusal]:

@@ -20,6 +20,7 @@ from patching.errors import ConnectionMissing, LedgerUnavailable, MetricSourceUn
 from patching.ledger.base import TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Plan
+from patching.plan.order import SERVICE
 from patching.policy import Check
 from patching.rollout.answers import VerdictName
 from patching.rollout.beside import beside
@@ -47,6 +48,8 @@ class WaveGuard:
         self.length = block_length(found.soak if found is not None else 0.0)
         self.checks = [check for check in plan.policy.spec.verify if watches(check)]
         self.control = set(plan.control(wave))
+        label = plan.policy.spec.rollout.service or SERVICE
+        self.services = {item.target.name: item.target.labels.get(label, "") for item in plan.targets}
         self.again = reopenings(site.ledger, plan.rollout, wave)
         self.began = site.clock()
 
@@ -89,8 +92,8 @@ class WaveGuard:
             return None
         free = max([self.began, *(datetime.fromisoformat(entry.body["end"]) for entry in mine)])
         rows = ledger.targets(rollout)
-        wave = [_course(row) for row in rows if row.wave == self.wave]
-        rest = [_course(row) for row in rows if row.target in self.control]
+        wave = [_course(row, self.services[row.target]) for row in rows if row.wave == self.wave]
+        rest = [_course(row, self.services[row.target]) for row in rows if row.target in self.control]
         return next_block(len(mine) + 1, free, wave, rest, self.length, self.site.clock())
 
     async def _judged(self, check: Check, block: Block) -> bool:
@@ -177,7 +180,7 @@ def _stop(verdict: WaveVerdict) -> Stop:
     return Stop(rule=RULE, sentence=verdict.reason, accuses=True, numbers=numbers)
 
 
-def _course(row: TargetRow) -> Course:
+def _course(row: TargetRow, service: str) -> Course:
     first_try = row.generation == 0 and row.undo_outcome is None
     left_alone = row.state is TargetState.PENDING and row.outcome is None
     return Course(
@@ -186,6 +189,7 @@ def _course(row: TargetRow) -> Course:
         ended=row.ended_at,
         applied=row.outcome is Outcome.APPLIED,
         pristine=first_try and (row.began_at is not None or left_alone),
+        service=service,
     )
 
 

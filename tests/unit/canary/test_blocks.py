@@ -63,6 +63,16 @@ def test_sides_are_who_was_settled_before_and_who_had_not_begun_after(wave, rest
         number, free = number + 1, block.end
 
 
+def test_unchanged_of_another_service_are_the_control_only_where_nobody_else_is_left() -> None:
+    changed = Course("w0", at(0), at(10), applied=True, service="web")
+    db, web = Course("d0", service="db"), Course("w1", service="web")
+    beside = next_block(1, at(0), [changed, db], [web], LENGTH, at(900))
+    alone = next_block(1, at(0), [changed, db], [], LENGTH, at(900))
+    assert beside is not None
+    assert alone is not None
+    assert (beside.control, alone.control) == (("w1",), ("d0",))
+
+
 def test_block_is_the_same_whenever_it_is_asked_for() -> None:
     """Late looks catch up: who began after the block's end is its control, though changed by now."""
     wave = [Course("w0", at(0), at(10), applied=True), Course("w1", at(200), at(210), applied=True)]

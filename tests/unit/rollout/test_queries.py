@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from patching.change import Refusal
-from patching.errors import ConnectionMissing, PlanError
-from patching.sources.base import MetricSource
-from unit.rollout.fleet import Fleet
+from patching.errors import ConnectionMissing, MetricSourceUnavailable, PlanError
+from patching.sources.base import MetricSource, Sample
+from unit.rollout.fleet import Fleet, Metrics
 
 REFUSED = Refusal(code="metrics-query", message='"errors": parse error', remedy="write a selector")
 SILENT = Refusal(code="metrics-no-data", message="no current request counter for web-02", blocking=False)
@@ -50,6 +51,22 @@ async def test_plan_speaks_of_the_traffic_that_came_before(tmp_path: Path) -> No
     fleet.metrics.silent = set(fleet.names)
     await fleet.plan()
     assert any("how many requests come is not known" in item.statement for item in fleet.frozen.power)
+
+
+async def test_traffic_that_cannot_be_read_hides_nothing_else(tmp_path: Path) -> None:
+    """An hour of a large fleet may be more than a source gives; what trying the query found is said all the same."""
+
+    class Small(Metrics):
+        async def increases(self, *_: Any) -> list[Sample]:
+            raise MetricSourceUnavailable("query processing would load too many samples")
+
+    fleet = Fleet(tmp_path)
+    fleet.metrics = Small(refusals=[SILENT])
+    await fleet.plan()
+    said = [item.statement for item in fleet.frozen.power]
+    assert "no current request counter for web-02" in said
+    assert "how much traffic there is could not be read: query processing would load too many samples" in said
+    assert any("how many requests come is not known" in text for text in said)
 
 
 async def test_connection_that_does_not_exist_is_an_error_of_the_plan(tmp_path: Path) -> None:
