@@ -22,7 +22,7 @@ ERRORS = PrometheusCheck(connection="p", errors="e{$series}", requests="r{$serie
 CHECK = Check(name="errors", prometheus=ERRORS)
 START = datetime(2026, 3, 1, tzinfo=UTC)
 BEFORE, SOAK = 240, 60
-WAVES = 3
+SHARES = 3
 
 
 def soak(errors: list[int], prefix: str) -> list[Sample]:
@@ -54,7 +54,7 @@ def counted(hosts: int, looks: int, failed: int, every: int) -> Panel:
 @pytest.mark.parametrize(("canary", "verdict"), [([5, 4, 6], VerdictName.UNDO), ([0, 1, 0], VerdictName.PROMOTE)])
 def test_example_of_the_page_is_what_the_code_says(canary: list[int], verdict: VerdictName) -> None:
     control = soak([1, 0, 0, 1, 0, 0, 1, 0, 0], "c")
-    found = judge_check(CHECK, canary=soak(canary, "w"), control=control, share=1 / WAVES)
+    found = judge_check(CHECK, canary=soak(canary, "w"), control=control, share=1 / SHARES)
     assert found.verdict is verdict
     assert found.reason in PAGE
 
@@ -65,7 +65,7 @@ def test_latency_of_the_page_is_what_the_code_says(canary: list[int], verdict: V
     good = PrometheusCheck(connection="p", good="b{$series}", requests="r{$series}")
     control = soak([2, 1, 3, 2, 2, 1, 3, 2, 2], "c")
     check = Check(name="latency", prometheus=good)
-    found = judge_check(check, canary=soak(canary, "w"), control=control, share=1 / WAVES)
+    found = judge_check(check, canary=soak(canary, "w"), control=control, share=1 / SHARES)
     assert found.verdict is verdict
     assert found.reason in PAGE
 
@@ -74,7 +74,7 @@ def test_latency_of_the_page_is_what_the_code_says(canary: list[int], verdict: V
 def test_gauge_of_the_page_is_what_the_code_says(factor: float, verdict: VerdictName) -> None:
     check = Check(name="queue", prometheus=PrometheusCheck(connection="p", query="q{$series}"))
     sides = [queue("w", 3, SOAK, factor), queue("c", 9, SOAK), queue("w", 3, BEFORE), queue("c", 9, BEFORE)]
-    found = judge_levels(check, LevelMeasurements(*sides), 1 / WAVES)
+    found = judge_levels(check, LevelMeasurements(*sides), 1 / SHARES)
     assert found.verdict is verdict
     assert found.reason in PAGE
 
@@ -83,7 +83,7 @@ def test_gauge_of_the_page_is_what_the_code_says(factor: float, verdict: Verdict
 def test_last_wave_of_the_page_is_what_the_code_says(failed: int, verdict: VerdictName) -> None:
     nobody = Panel((), 0.0, np.arange(1.0, SOAK + 1) * 30, np.empty((0, SOAK)), np.empty((0, SOAK)))
     after, before = counted(4, SOAK, failed, 5), counted(4, BEFORE, 1, 5)
-    found = judge_counts(CHECK, Measurements(after, nobody, before, nobody), 1 / WAVES)
+    found = judge_counts(CHECK, Measurements(after, nobody, before, nobody), 1 / SHARES)
     assert (found.verdict, found.comparison) == (verdict, "before")
     assert found.passed_over == ("control: the control has no data",)
     assert found.reason in PAGE
@@ -94,7 +94,7 @@ def test_page_of_checks_is_right_about_how_many_errors_are_seen(at_controls: int
     """docs/how-to/choose-checks.md: five on one target without an error at the controls, seven with two."""
     control = soak([1] * at_controls + [0] * (9 - at_controls), "c")
     said = [
-        judge_check(CHECK, canary=soak([errors, 0, 0], "w"), control=control, share=1 / WAVES).verdict
+        judge_check(CHECK, canary=soak([errors, 0, 0], "w"), control=control, share=1 / SHARES).verdict
         for errors in (passing, passing + 1, seen - 1, seen)
     ]
     unsure = VerdictName.INCONCLUSIVE
