@@ -291,6 +291,14 @@ class Ledger(Protocol):
         """Read one target of a rollout; None where the plan does not have it."""
         ...
 
+    def down(self, rollout: str) -> list[TargetRow]:
+        """List the targets that count as unavailable though no job holds their place.
+
+        Those that ended offline, those that were begun, failed and are not undone, and those that failed and are to be
+        tried again.
+        """
+        ...
+
     def outcomes(self, rollout: str) -> list[OutcomeCount]:
         """Count a rollout's targets by wave, outcome and signature: as cheap for thousands as for ten."""
         ...

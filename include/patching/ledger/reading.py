@@ -29,6 +29,24 @@ _OUTCOMES = (
     .where(TARGET.rollout == sa.bindparam("in_rollout"))
     .group_by(*_GROUP)
 )
+_BROKEN = (
+    (TARGET.outcome == Outcome.FAILED.value)
+    & TARGET.began_at.is_not(None)
+    & sa.func.coalesce(TARGET.undo_outcome, "").not_in([Outcome.UNDONE.value, Outcome.UNKNOWN.value])
+)
+_REOPENED = (
+    TARGET.outcome.is_(None)
+    & TARGET.began_at.is_not(None)
+    & TARGET.state.in_([TargetState.PENDING.value, TargetState.WAITING.value])
+)
+_DOWN = (
+    sa.select(schema.target_row)
+    .where(
+        TARGET.rollout == sa.bindparam("in_rollout"),
+        (TARGET.outcome == Outcome.OFFLINE.value) | _BROKEN | _REOPENED,
+    )
+    .order_by(TARGET.wave, TARGET.target)
+)
 _SWITCH = sa.select(schema.stop_switch)
 _OF_TARGET = (
     sa.select(schema.entry)
@@ -101,6 +119,11 @@ def one_target(connection: sa.Connection, rollout: str, target: str) -> TargetRo
     """Read one target."""
     row = connection.execute(_TARGET, {"in_rollout": rollout, "of_target": target}).mappings().first()
     return _target(row) if row else None
+
+
+def down_rows(connection: sa.Connection, rollout: str) -> list[TargetRow]:
+    """List the targets that count as unavailable though no job holds their place, by wave, then name."""
+    return [_target(row) for row in connection.execute(_DOWN, {"in_rollout": rollout}).mappings()]
 
 
 def outcome_counts(connection: sa.Connection, rollout: str) -> list[OutcomeCount]:

@@ -276,6 +276,11 @@ class SqlLedger:
         with self._database.reading() as connection:
             return reading.one_target(connection, rollout, target)
 
+    def down(self, rollout: str) -> list[TargetRow]:
+        """List the targets that count as unavailable though no job holds their place."""
+        with self._database.reading() as connection:
+            return reading.down_rows(connection, rollout)
+
     def outcomes(self, rollout: str) -> list[OutcomeCount]:
         """Count a rollout's targets by wave, outcome and signature."""
         with self._database.reading() as connection:

@@ -2,8 +2,9 @@
 
 ``maxUnavailable`` is of all targets that the policy selects in a failure domain, and of all in a service; percent
 rounds down, at least 1. ``minHealthy`` is the quorum of a service that stays; percent rounds up. Limits of
-``limits.yaml`` count beside the policy's own, over all policies. Targets that are down already are unavailable too:
-they take places, and a domain without a place left cannot move.
+``limits.yaml`` count beside the policy's own, over all policies. Targets that are down are unavailable too, those that
+were so when the plan was made and those that became it since: they take places, and a domain without a place left
+cannot move.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from patching.ledger.base import Claim
+from patching.ledger.base import Busy, Claim
 from patching.limits import PatchLimits
 from patching.plan.document import Plan
 from patching.plan.order import pair_of
@@ -101,9 +102,12 @@ def blocked(found: Domain, label: str | None) -> str | None:
     name = "the fleet" if not label else found.name if found.name != "-" else f'targets without label "{label}"'
     if found.limit == 0:
         return f"{name} cannot move: {found.quorum} of {found.size} must stay healthy (minHealthy)"
-    shown = ", ".join(found.down[:5]) + (f" and {len(found.down) - 5} more" if len(found.down) > 5 else "")
-    verb = "is" if len(found.down) == 1 else "are"
-    return f"{name} cannot move: {shown} {verb} down, limit {found.limit}"
+    return _cannot_move(name, found.down, found.limit)
+
+
+def _cannot_move(name: str, down: Sequence[str], limit: int) -> str:
+    shown = ", ".join(down[:5]) + (f" and {len(down) - 5} more" if len(down) > 5 else "")
+    return f"{name} cannot move: {shown} {'is' if len(down) == 1 else 'are'} down, limit {limit}"
 
 
 def blocked_domains(
@@ -153,6 +157,46 @@ def most_at_once(plan: Plan, wave: int) -> int:
         free = sum(kind not in found for found in claims)
         places.append(free + sum(min(limit, count) for (_, limit), count in limited.items()))
     return max(min(places), 1)
+
+
+class Place(Value):
+    """What a change job claims of one resource, and which other planned targets are down in it."""
+
+    claim: Claim
+    down: tuple[str, ...] = ()
+
+    @property
+    def left(self) -> Claim:
+        """The claim with the places that those who are down leave."""
+        return self.claim.model_copy(update={"limit": max(self.claim.limit - len(self.down), 0)})
+
+    @property
+    def cannot_move(self) -> str | None:
+        """Why no place will come free while they are down, None where one may."""
+        if not self.down or len(self.down) < self.claim.limit:
+            return None
+        return _cannot_move(f"{self.claim.kind} {self.claim.name}", self.down, self.claim.limit)
+
+    def busy(self, holders: Sequence[str] = ()) -> Busy:
+        """Say who is in the way: the holders, and those that are down."""
+        said = (*holders, *(f"{name} (down)" for name in self.down))
+        return Busy(kind=self.claim.kind, name=self.claim.name, limit=self.claim.limit, holders=said)
+
+
+def places(plan: Plan, target: Target, down: Collection[str]) -> list[Place]:
+    """Give the claims of a change job, each with who is down in it; a target takes no place from itself.
+
+    ``down`` are targets of the plan that are unavailable although no lease says so.
+    """
+    others = [item.target for item in plan.targets if item.target.name in down and item.target.name != target.name]
+    members = {other.name: {(item.kind, item.name) for item in target_claims(plan, other)} for other in others}
+    return [
+        Place(
+            claim=claim,
+            down=tuple(sorted(name for name, found in members.items() if (claim.kind, claim.name) in found)),
+        )
+        for claim in target_claims(plan, target)
+    ]
 
 
 def reboot_claims(plan: Plan, target: Target) -> list[Claim]:

@@ -6,15 +6,17 @@ from collections.abc import Callable
 
 from patching.change import Outcome
 from patching.ledger.entry import EntryKind
-from patching.plan.capacity import reboot_claims, target_claims
+from patching.plan.capacity import places, reboot_claims, target_claims
 from patching.plan.document import Plan, PlannedTarget
 from patching.rollout.budgets import Stop, answered_for, spent
 from patching.rollout.losses import loss_in_the_way, lost_targets
 from patching.rollout.record import Record
 from patching.rollout.standstill import held_for_good
 from patching.rollout.states import RolloutState
+from patching.value import JsonValue
 
 ASKED = "stop"
+CAPACITY = "capacity"
 
 
 class Brake:
@@ -33,7 +35,7 @@ class Brake:
         self.stopped: Stop | None = None
         self.in_the_way: Stop | None = None
         self._answered: frozenset[int] | None = None
-        self._unknown = False
+        self._unknown = self._down = False
 
     @property
     def verdict(self) -> Stop | None:
@@ -48,9 +50,10 @@ class Brake:
         """
         if await self.stops(settling=settling):
             return True
-        if settling or not self._unknown:
+        if settling:
             return False
-        found = await self._in_the_way(planned)
+        found = await self._in_the_way(planned) if self._unknown else None
+        found = found or (await self._without_place(planned) if self._down else None)
         self.in_the_way = found or self.in_the_way
         return found is not None
 
@@ -69,6 +72,7 @@ class Brake:
         if stop is not None and (stop.accuses or not settling):
             self.stopped = stop
         self._unknown = any(group.outcome is Outcome.UNKNOWN for group in groups)
+        self._down = any(group.outcome in (Outcome.OFFLINE, Outcome.FAILED) for group in groups)
         return self.stopped is not None
 
     async def _in_the_way(self, planned: PlannedTarget) -> Stop | None:
@@ -80,7 +84,20 @@ class Brake:
         claims = target_claims(self.plan, planned.target)
         claims += reboot_claims(self.plan, planned.target) if planned.reboot else []
         full = await held_for_good(self.record, claims)
-        return Stop(rule="capacity", sentence=full) if full is not None else None
+        return Stop(rule=CAPACITY, sentence=full) if full is not None else None
+
+    async def _without_place(self, planned: PlannedTarget) -> Stop | None:
+        """Say which targets that are down take every place that this one needs; one that has begun has its own."""
+        rows = await self.record.call(self.ledger.down, self.plan.rollout)
+        down = {row.target for row in rows if row.outcome is not None}
+        full = next((place for place in places(self.plan, planned.target, down) if place.cannot_move), None)
+        if full is None or full.cannot_move is None:
+            return None
+        row = await self.record.call(self.ledger.target, self.plan.rollout, planned.target.name)
+        if row is None or row.began_at is not None:
+            return None
+        numbers: dict[str, JsonValue] = {"down": list(full.down), "limit": full.claim.limit}
+        return Stop(rule=CAPACITY, sentence=full.cannot_move, numbers=numbers)
 
     def stop(self, sentence: str) -> None:
         """Stop the whole wave for a reason that a job met."""

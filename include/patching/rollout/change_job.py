@@ -12,7 +12,7 @@ from patching.errors import ChannelError, TargetOffline
 from patching.hooks.kinds import standing
 from patching.ledger.base import Busy, Claim, Intent, LedgerTransaction
 from patching.ledger.entry import EntryKind, LedgerEntry
-from patching.plan.capacity import reboot_claims, target_claims
+from patching.plan.capacity import Place, places, reboot_claims, target_claims
 from patching.probes.checks import run_probes
 from patching.rollout.abort_now import AbortedNow
 from patching.rollout.causes import LOST_IN_REBOOT, step_signature
@@ -35,8 +35,10 @@ def failed(reason: str, signature: str) -> JobFailed:
 class ChangeJob(TargetJob):
     """Carries one planned target from its before-state to its planned state, at most once."""
 
-    async def run(self, *, only_prepare: bool = False, retry: bool = True) -> JobResult | Busy | TryLater:
-        """Do the whole job; Busy when a lease is not to be had yet.
+    async def run(
+        self, *, only_prepare: bool = False, retry: bool = True, placed: Callable[[], object] = lambda: None
+    ) -> JobResult | Busy | TryLater:
+        """Do the whole job; Busy when a lease is not to be had yet, else ``placed`` is called once it is held.
 
         TryLater, unless ``retry`` is off, when it failed in a way that time can mend: the next try has its generation
         in the ledger already, and the target has no outcome yet.
@@ -45,10 +47,10 @@ class ChangeJob(TargetJob):
         Raises FenceLost when somebody else has taken over, LedgerUnavailable after the site's patience, StoppedHere
         when it met the stop switch: then the target has no outcome, and its lease is kept where it was changed.
         """
-        claims = self._claims(only_prepare)
-        busy = await self.acquire(claims)
+        busy = await (self.acquire(self._only_target()) if only_prepare else self._take_place())
         if busy is not None:
             return busy
+        placed()
         ended = self._ended_meanwhile()
         if ended is not None:
             await self.release()
@@ -75,9 +77,30 @@ class ChangeJob(TargetJob):
             return None
         return JobResult(outcome=row.outcome, reason=row.detail, signature=row.signature)
 
-    def _claims(self, only_prepare: bool) -> Sequence[Claim]:
-        claims = target_claims(self.plan, self.target)
-        return [claim for claim in claims if claim.kind == "target"] if only_prepare else claims
+    def _only_target(self) -> Sequence[Claim]:
+        return [claim for claim in target_claims(self.plan, self.target) if claim.kind == "target"]
+
+    async def _take_place(self) -> Busy | None:
+        """Take the lease with a place in everything, those that are down counted, or say what is busy.
+
+        Who is down is read again under the lease: a job that fails says so before it gives its place back.
+        """
+        before = await self._places()
+        busy = next((place.busy() for place in before if not place.left.limit), None)
+        busy = busy or await self.acquire([place.left for place in before])
+        if busy is not None:
+            full = next((at for at in before if (at.claim.kind, at.claim.name) == (busy.kind, busy.name)), None)
+            return full.busy(busy.holders) if full is not None and full.down else busy
+        since = next((now for now in await self._places() if now.left not in [place.left for place in before]), None)
+        if since is None or self.row.began_at is not None:
+            return None
+        await self.release()
+        return since.busy()
+
+    async def _places(self) -> list[Place]:
+        """Give what this job claims; one that has begun goes on in its place, whoever is down."""
+        rows = [] if self.row.began_at is not None else await self.record.call(self.site.ledger.down, self.plan.rollout)
+        return places(self.plan, self.target, {row.target for row in rows})
 
     async def _carry_out(self, only_prepare: bool) -> JobResult:
         try:

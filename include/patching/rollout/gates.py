@@ -14,7 +14,6 @@ from patching.plan.windows import freeze_at, next_opening, next_window, open_win
 from patching.rollout.answers import GateAnswer, GateState, Request, VerdictName
 from patching.rollout.error_budget import budget_now, hold_for
 from patching.rollout.incidents import lock_of
-from patching.rollout.late import reopened
 from patching.rollout.past import known_jobs
 from patching.rollout.record import frozen_plan, moved, request_of_run, say_waiting
 from patching.rollout.site import Site
@@ -201,10 +200,7 @@ def _open(site: Site, plan: Plan, answer: GateAnswer, run_id: str) -> GateAnswer
     reason = f"open (emergency: passes {passed})" if passed else "open"
     body = {"wave": wave, "targets": targets, "control": control, "run": run_id}
     gate_body = {"wave": wave, "gate": "all", "open": True, "reason": reason}
-    resumed = site.ledger.find(plan.rollout, f"wave-started:{wave}") is not None
-    if again := reopened(plan.rollout, rows, wave, resumed=resumed):
-        site.ledger.append_all(again)
-    if not resumed:
+    if site.ledger.find(plan.rollout, f"wave-started:{wave}") is None:
         site.ledger.append_all(
             [
                 NewEntry(chain=plan.rollout, kind=EntryKind.GATE, key=f"gate:{wave}:{run_id}", body=gate_body),

@@ -17,6 +17,7 @@ from patching.probes.checks import check_fleet
 from patching.quantity import format_duration
 from patching.rollout.answers import JudgeAnswer, VerdictName
 from patching.rollout.asked import Asked, asked_of, judge_asked, measure_asked
+from patching.rollout.brake import CAPACITY
 from patching.rollout.budgets import Stop, answered_for, spent
 from patching.rollout.drill import failed_drill, missing
 from patching.rollout.error_budget import burning, next_budget_look, record_budgets
@@ -92,10 +93,14 @@ def _stop(site: Site, plan: Plan, wave: int, run_id: str) -> Stop | None:
     lost = lost_targets(ledger.targets(plan.rollout))
     if lost:
         return loss_stop(plan, lost)
-    applied = ledger.entries(plan.rollout, kinds=[EntryKind.WAVE_APPLIED])
+    return next((item for item in _stops(site, plan, wave, run_id) if item.accuses), None)
+
+
+def _stops(site: Site, plan: Plan, wave: int, run_id: str) -> list[Stop]:
+    """Give what stopped this run's launching, every shard with what it met."""
+    applied = site.ledger.entries(plan.rollout, kinds=[EntryKind.WAVE_APPLIED])
     mine = [entry.body["stop"] for entry in applied if (entry.body["wave"], entry.body["run"]) == (wave, run_id)]
-    stops = [Stop.model_validate(item) for item in mine if item is not None]
-    return next((item for item in stops if item.accuses), None)
+    return [Stop.model_validate(item) for item in mine if item is not None]
 
 
 def _over_budget(stop: Stop) -> WaveVerdict:
@@ -129,6 +134,8 @@ def _unfinished(site: Site, plan: Plan, wave: int, rows: Sequence[TargetRow], ru
     text = f"wave {wave} is not finished: {len(left)} of {len(rows)} targets have no outcome"
     if unknown:
         text += f" (unknown: {', '.join(unknown)})"
+    full = {stop.sentence for stop in _stops(site, plan, wave, run_id) if stop.rule == CAPACITY}
+    text += "".join(f"; {sentence}" for sentence in sorted(full))
     closed = closed_by_time(site, plan.rollout, wave, run_id)
     _leave_waiting(site, plan, closed or text, closed or f"{text}; the next run goes on with them")
     return JudgeAnswer(wave=wave, verdict=None, sentence=text)

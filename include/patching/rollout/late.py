@@ -5,12 +5,18 @@ Nobody is forgotten: whoever is in the inventory, is selected, and is in no plan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from patching.change import Outcome
+from patching.channels.base import Channel
+from patching.errors import ChannelError, TargetOffline
 from patching.ledger.base import TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
 from patching.plan.document import Exclusion, Plan, PlannedTarget
+from patching.rollout.quarantine import kept_apart_elsewhere
+from patching.rollout.record import Record
 from patching.rollout.site import Site
 from patching.target import Target
 from patching.value import JsonValue, Value
@@ -99,26 +105,48 @@ def late_view(
     return [item.model_dump(mode="json") for item in late_hosts(plan, rows, entries, over=over)]
 
 
-def reopened(rollout: str, rows: Mapping[str, TargetRow], wave: int, *, resumed: bool) -> list[NewEntry]:
-    """Make the entries that try offline targets again with a wave: those of waves before, and its own if it resumes."""
-    return [
-        NewEntry(
-            chain=rollout,
-            kind=EntryKind.GENERATION_RAISED,
-            key=f"generation:{row.target}:{row.generation + 1}",
-            target=row.target,
-            body={
-                "generation": row.generation + 1,
-                "reason": f"it was offline in wave {row.wave}: it is tried again with wave {wave}",
-                "reopen": True,
-            },
-        )
-        for row in rows.values()
-        if row.outcome is Outcome.OFFLINE and (row.wave < wave or (resumed and row.wave == wave))
-    ]
+async def look_for_returned(record: Record, plan: Plan, wave: int, members: Iterable[PlannedTarget]) -> None:
+    """Try offline targets again with a wave: those of a shard's members that answer are open again.
+
+    The others stay offline, and so among those that are unavailable. One that another rollout has put in quarantine is
+    opened without a login: its job ends it. Raises LedgerUnavailable.
+    """
+    site = record.site
+    channel, room = site.channel(plan.policy.spec.driver.connection), asyncio.Semaphore(site.concurrency)
+    rows = [row for row in await record.call(site.ledger.down, plan.rollout) if row.outcome is Outcome.OFFLINE]
+    mine = {item.target.name: item.target for item in members}
+
+    async def one(row: TargetRow) -> None:
+        async with room:
+            apart = await record.call(kept_apart_elsewhere, site, row)
+            if apart is not None or await _answers(channel, mine[row.target]):
+                await record.append(EntryKind.GENERATION_RAISED, **_open_again(row, wave))
+
+    async with asyncio.TaskGroup() as looks:
+        for row in rows:
+            if row.target in mine:
+                looks.create_task(one(row))
 
 
-def caught_up(plan: Plan, rows: Sequence[TargetRow], wave: int, shard: int, shards: int) -> list[PlannedTarget]:
-    """Give a shard's part of the targets of earlier waves that are open again."""
-    names = sorted(row.target for row in rows if row.wave < wave and row.outcome is None)[shard::shards]
-    return [item for item in map(plan.planned, names) if item is not None]
+async def _answers(channel: Channel, target: Target) -> bool:
+    """Say whether a target is there, even if it refuses the login: then its own job says so."""
+    try:
+        session = await channel.open(target)
+    except TargetOffline:
+        return False
+    except ChannelError:
+        return True
+    await session.close()
+    return True
+
+
+def _open_again(row: TargetRow, wave: int) -> dict[str, Any]:
+    generation = row.generation + 1
+    reason = f"it was offline in wave {row.wave}: it is tried again with wave {wave}"
+    body = {"generation": generation, "reason": reason, "reopen": True}
+    return {"key": f"generation:{row.target}:{generation}", "body": body, "target": row.target}
+
+
+def of_earlier_waves(plan: Plan, wave: int, shard: int, shards: int) -> list[PlannedTarget]:
+    """Give the targets of earlier waves of which a shard takes care, whatever became of them."""
+    return [item for item in plan.targets if item.wave < wave][shard::shards]

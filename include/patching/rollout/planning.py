@@ -122,7 +122,7 @@ class Planning:
             candidates=candidates,
             exclusions=self.exclusions,
             selected=self.targets,
-            down=[name for name, found in self.snapshots.items() if found.reach is Reach.OFFLINE],
+            down=self._down(),
             emergency=bool(row and row.emergency),
             requested_by=self.request.requested_by,
             limit_to=self.request.limit_to,
@@ -133,6 +133,11 @@ class Planning:
         )
         budgets = await look_at_budgets(self.site, self.policy, self.now)
         return plan.model_copy(update={"error_budgets": budgets, "power": (*plan.power, *tried.said)})
+
+    def _down(self) -> list[str]:
+        """Name those that did not answer when they were looked at, or, later, when they rehearsed."""
+        found = {name for name, snapshot in self.snapshots.items() if snapshot.reach is Reach.OFFLINE}
+        return sorted(found | {item.target for item in self.exclusions if item.code == Reach.OFFLINE})
 
     def _advisories(self) -> dict[str, Advisory]:
         place, asked = self.policy.spec.patches.advisories, self.request.advisories

@@ -23,7 +23,7 @@ from patching.rollout.quarantine import keep_failed_apart
 from patching.rollout.record import Record, free_ended, frozen_plan, moved, say_target_waits
 from patching.rollout.reversibility import Proof, proof, what_stays
 from patching.rollout.site import Site
-from patching.rollout.states import RolloutState
+from patching.rollout.states import AT_WORK, RolloutState
 from patching.rollout.undo_failure import NOT_UNDONE, tend_failed_undo
 from patching.rollout.undo_job import UndoJob
 from patching.rollout.undo_stop import CHANGED, left_by_stop, may_begin, told_left
@@ -36,8 +36,8 @@ def to_undo(rows: Sequence[TargetRow], state: RolloutState, wave: int | None) ->
     """Give the targets to undo, newest change first.
 
     In an undoing rollout all that were changed, those in mid-change too (their job was stopped or died), whichever
-    wave asks. In a running one only those of the wave that failed, so that no target stays half-changed while the wave
-    goes on within its budget.
+    wave asks. In another one only those of the wave that failed, so that no target stays half-changed while the wave
+    goes on within its budget, or waits for its next run.
     """
     undoing = state is RolloutState.UNDOING
     wanted = CHANGED if undoing else frozenset({Outcome.FAILED})
@@ -62,7 +62,7 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str, *, 
     row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
     if row is None or plan is None:
         return UndoSummary(wave=wave, sentence="nothing was planned, so nothing can be undone", skipped=True)
-    if row.state not in (RolloutState.UNDOING, RolloutState.RUNNING, RolloutState.HELD):
+    if row.state not in (RolloutState.UNDOING, *AT_WORK, RolloutState.HELD):
         return UndoSummary(wave=wave, sentence=f'the rollout is "{row.state.value}": nothing to undo', skipped=True)
     never = plan.policy.spec.on_failure.undo == "never" and row.state is not RolloutState.UNDOING
     found = [] if never else to_undo(site.ledger.targets(rollout), row.state, wave)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
 
 from patching.change import JobResult, Outcome
 from patching.errors import FenceLost, LedgerError
-from patching.ledger.base import Busy, TargetRow
+from patching.ledger.base import Busy, Claim, TargetRow
 from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.capacity import target_claims
 from patching.plan.document import Plan, PlannedTarget
 from patching.rollout.ahead import Ahead
 from patching.rollout.answers import WaveSummary
@@ -19,7 +22,7 @@ from patching.rollout.change_job import ChangeJob
 from patching.rollout.drill import drill
 from patching.rollout.error_budget import watched
 from patching.rollout.gates import leave_for_next_window, verdict_of
-from patching.rollout.late import caught_up
+from patching.rollout.late import look_for_returned, of_earlier_waves
 from patching.rollout.polling import polling
 from patching.rollout.quarantine import left_in_quarantine
 from patching.rollout.record import Record, first_written, free_ended, frozen_plan, say_target_waits
@@ -73,13 +76,16 @@ class ShardRun:
         self.turns = Turns(record, plan, wave)
         self.room = asyncio.Semaphore(self.site.concurrency)
         self.freed = asyncio.Event()
+        self.asking: dict[str, tuple[str, str]] = {}
+        self.claims: dict[str, list[Claim]] = {}
         driver = plan.policy.spec.driver
         self.channel = Ahead(self.site.channel(driver.connection), record, plan.rollout, self.brake)
         self.driver = self.site.driver(driver.name, dict(driver.options))
 
     def ease(self, plan: Plan) -> None:
         """Go on by a plan that lets more, or fewer, be changed at once; what has begun keeps its places."""
-        self.plan = plan
+        self.plan = self.brake.plan = plan
+        self.claims.clear()
 
     async def run(self, targets: Sequence[PlannedTarget]) -> None:
         """Carry out every target that is still open, as many at once as leases and the site allow.
@@ -104,9 +110,18 @@ class ShardRun:
     async def _launch(
         self, targets: Sequence[PlannedTarget], *, settling: bool = False, own: Collection[str] | None = None
     ) -> None:
+        left = {item.target.name: item for item in targets}
         async with asyncio.TaskGroup() as jobs:
-            for number, planned in enumerate(targets):
-                await self._place(targets[number : number + self.channel.most], settling=settling)
+            while left:
+                await self._place(self._coming(left), settling=settling)
+                planned = next(iter(self._coming(left)), None)
+                if planned is None:
+                    self.room.release()
+                    if await self.brake.stops(settling=settling):
+                        return
+                    await self._wait_for_room()
+                    continue
+                del left[planned.target.name]
                 if await self.brake.holds(planned, settling=settling):
                     self.room.release()
                     if self.brake.stopped is not None:
@@ -116,6 +131,22 @@ class ShardRun:
                     continue
                 retry = own is None or planned.target.name in own
                 jobs.create_task(self._one(planned, settling=settling, retry=retry))
+
+    def _coming(self, left: Mapping[str, PlannedTarget]) -> list[PlannedTarget]:
+        """Give those that come next: not those that would only stand behind as many waiters as there are places.
+
+        So the ledger is asked by few, however many are left, and who needs another resource is not behind them.
+        """
+        asked = Counter(self.asking.values())
+        free = (item for item in left.values() if not self._crowded(item, asked))
+        return list(islice(free, self.channel.most))
+
+    def _crowded(self, planned: PlannedTarget, asked: Mapping[tuple[str, str], int]) -> bool:
+        if not asked:
+            return False
+        claims = self.claims.setdefault(planned.target.name, target_claims(self.plan, planned.target))
+        most = self.site.concurrency
+        return any(asked.get((item.kind, item.name), 0) >= min(item.limit, most) for item in claims)
 
     async def _place(self, coming: Sequence[PlannedTarget], *, settling: bool) -> None:
         """Wait for a place in this process; the next who come are logged in to meanwhile, unless launching stops."""
@@ -139,6 +170,7 @@ class ShardRun:
             self.site.log(str(stop))
             self.brake.stop(str(stop))
         finally:
+            self.asking.pop(planned.target.name, None)
             self.room.release()
             self._say_freed()
             await self.channel.drop(planned.target.name)
@@ -169,7 +201,7 @@ class ShardRun:
     async def _try(self, planned: PlannedTarget, row: TargetRow, *, retry: bool) -> Busy | TryLater | None:
         """Run the change job once; None where the target has ended."""
         job = ChangeJob(self.record, self.plan, planned, self.channel, self.driver, row)
-        answer = await job.run(retry=retry)
+        answer = await job.run(retry=retry, placed=lambda: self.asking.pop(row.target, None))
         if isinstance(answer, JobResult):
             self.site.log(f"{row.target}: {answer.outcome.value}: {answer.reason}")
             return None
@@ -185,9 +217,15 @@ class ShardRun:
             return
         if before is None or busy.sentence != before.sentence:
             await say_target_waits(self.record, name, busy.sentence)
+        self.asking[name] = busy.kind, busy.name
         self.channel.begin(planned.target)
         await self.record.free_left()
-        await self._wait_for_room()
+        # Whoever needs another resource has this place of the process meanwhile.
+        self.room.release()
+        try:
+            await self._wait_for_room()
+        finally:
+            await self.room.acquire()
 
     async def _not_due(self, planned: PlannedTarget, row: TargetRow, *, settling: bool) -> bool:
         """Wait for the time of a target's next try; False where it is due.
@@ -259,15 +297,13 @@ async def apply_wave(
     if why_not is not None or plan is None:
         return WaveSummary(wave=wave, shard=shard, sentence=why_not or "there is no plan", skipped=True)
     targets = shard_of(plan, wave, shard, shards)
-    rows = site.ledger.targets(rollout)
-    targets += caught_up(plan, rows, wave, shard, shards)
-    # Those in mid-change first: they hold places for which all other jobs of this worker may come to wait.
-    begun = {row.target for row in rows if row.began_at is not None}
-    targets.sort(key=lambda item: item.target.name not in begun)
-    if not targets:
-        return WaveSummary(wave=wave, shard=shard, sentence="this shard has no targets", skipped=True)
     record = Record(site, rollout)
     try:
+        late = of_earlier_waves(plan, wave, shard, shards)
+        await look_for_returned(record, plan, wave, [*targets, *late])
+        targets = _in_order(site.ledger.targets(rollout), targets, late)
+        if not targets:
+            return WaveSummary(wave=wave, shard=shard, sentence="this shard has no targets", skipped=True)
         work = ShardRun(record, plan, wave, stop)
         async with watched(site, plan, wave, work.ease), polling(site, plan, wave):
             async with guarding(site, plan, wave, work.brake):
@@ -288,6 +324,19 @@ async def apply_wave(
         )
     _record_applied(site, rollout, summary, run_id, work.brake.verdict)
     return summary
+
+
+def _in_order(
+    rows: Sequence[TargetRow], targets: Sequence[PlannedTarget], late: Sequence[PlannedTarget]
+) -> list[PlannedTarget]:
+    """Give a wave's targets and the late ones that are open again, those in mid-change first.
+
+    Those hold places for which all other jobs of this worker may come to wait.
+    """
+    again = {row.target for row in rows if row.outcome is None}
+    begun = {row.target for row in rows if row.began_at is not None}
+    found = [*targets, *(item for item in late if item.target.name in again)]
+    return sorted(found, key=lambda item: item.target.name not in begun)
 
 
 def _record_applied(site: Site, rollout: str, summary: WaveSummary, run_id: str, stop: Stop | None) -> None:
