@@ -13,13 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patching.channels.base import Session
-from patching.channels.simulated import SimulatedChannel
+from patching.change import Outcome
 from patching.ledger.base import Claim, Lease
 from patching.ledger.entry import EntryKind
 from patching.plan.capacity import Place, places
 from patching.plan.freeze import freeze_plan
-from patching.target import Target
 from unit.plan.made import NOW, candidate, fleet, policy
 from unit.rollout.fleet import Fleet
 
@@ -159,36 +157,24 @@ def test_place_says_that_it_cannot_move_exactly_when_nothing_is_left(limit: int,
 
 
 class Witness:
-    """Counts, whenever a step begins, who of a domain is in change, was found not to answer, or is left broken."""
+    """Counts, whenever a step begins, who is in a step, was found offline, or is left broken."""
 
     def __init__(self, made: Fleet) -> None:
         self.made = made
-        self.changing: set[str] = set()
         self.most = 0
-        made.site = replace(made.site, channel=lambda _name: self, crash=self.crash)
-        self.channel = SimulatedChannel(made.hosts)
-        self.dark: set[str] = set()
-
-    async def open(self, target: Target, *, deadline: float = 30.0) -> Session:
-        self.dark.discard(target.name)
-        await asyncio.sleep(0)
-        try:
-            return await self.channel.open(target)
-        except Exception:
-            self.dark.add(target.name)
-            raise
+        made.site = replace(made.site, crash=self.crash)
 
     def crash(self, point: str) -> None:
         if point != "started":
             return
         open_ones = {item.target for item in self.made.ledger.intents(rollout=self.made.rollout)}
-        self.most = max(self.most, len(open_ones | self.dark | self.broken()))
+        self.most = max(self.most, len(open_ones | self.broken()))
 
     def broken(self) -> set[str]:
         return {
             row.target
             for row in self.made.ledger.targets(self.made.rollout)
-            if row.outcome and row.outcome.value == "failed" and row.undo_outcome is None
+            if row.outcome in (Outcome.FAILED, Outcome.OFFLINE) and row.undo_outcome is None
         }
 
 
