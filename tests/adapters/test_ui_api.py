@@ -20,6 +20,7 @@ from patching.errors import LedgerUnavailable
 from patching.ledger.base import Busy, Claim, Lease
 from patching.ledger.entry import CONTROL, EntryKind, NewEntry
 from patching.ledger.store import SqlLedger
+from patching.plan.document import Plan
 from patching.rollout.quarantine import release
 from patching_airflow.ui.app import create_app
 from patching_airflow.ui.security import DENY_ALL, Access, airflow_guard
@@ -318,6 +319,21 @@ def test_report_and_plan_are_those_of_the_ledger(app: FastAPI, ledger: SqlLedger
     report = client(app, "alice").get(f"/api/rollouts/{ROLLOUT}/report").json()
     assert report["report"]["state"] == "held"
     assert "web-08" in report["markdown"]
+
+
+def test_rollout_whose_plan_is_refused_is_shown_with_its_targets_and_what_it_waits_for(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_document: object, _name: str) -> Plan:
+        return Plan.model_validate({"unheard": 1})
+
+    monkeypatch.setattr(Plan, "frozen", refused)
+    alice = client(app, "alice")
+    shown = alice.get(f"/api/rollouts/{ROLLOUT}")
+    assert shown.status_code == 200
+    assert len(shown.json()["targets"]) == 12
+    assert alice.get(f"/api/rollouts/{ROLLOUT}/report").status_code == 200
+    assert "none that this release reads" in alice.get(f"/api/rollouts/{ROLLOUT}/plan").text
 
 
 def test_document_of_500_targets_stays_small(tmp_path: Path) -> None:

@@ -1,14 +1,19 @@
 """Reading the ledger for the pages: opened once, never created here; documents that cannot change are kept."""
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
+
+from pydantic import ValidationError
 
 from patching.ledger.base import Ledger, RolloutRow
 from patching.ledger.store import open_ledger
 from patching.plan.document import Plan
 from patching.value import JsonValue
 from patching_airflow.site import configured_ledger_url
+
+log = logging.getLogger(__name__)
 
 LedgerFactory = Callable[[], Ledger]
 
@@ -41,8 +46,15 @@ class LedgerAccess:
             return self._ledger
 
     def plan(self, row: RolloutRow) -> Plan | None:
-        """Give the frozen plan of a rollout, None before it has one."""
-        return None if row.plan_digest is None else self._plan(row.plan_digest)
+        """Give the frozen plan of a rollout, None before it has one, and where this release refuses it.
+
+        Then the page still shows targets, entries, and what the rollout waits for.
+        """
+        try:
+            return None if row.plan_digest is None else self._plan(row.plan_digest)
+        except ValidationError as error:
+            log.warning("rollout %s is shown without its plan, which this release refuses: %s", row.id, error)
+            return None
 
     def _document(self, digest: str) -> JsonValue:
         return self.ledger.document(digest)

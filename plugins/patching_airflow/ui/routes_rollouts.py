@@ -219,7 +219,9 @@ def _add_rollout(router: APIRouter, guard: Guard, reader: Reader) -> None:
         row = reader.permitted(request, user, rollout, Access.ROLLOUT)
         plan = reader.access.plan(row)
         if plan is None:
-            raise HTTPException(status.HTTP_404_NOT_FOUND, "this rollout has no plan yet")
+            raise HTTPException(
+                status.HTTP_404_NOT_FOUND, "this rollout has no plan yet, or none that this release reads"
+            )
         return answer(request, {"schema_version": 1, "digest": plan.digest, "plan": plan.model_dump(mode="json")})
 
     @router.get("/rollouts/{rollout}/report")
