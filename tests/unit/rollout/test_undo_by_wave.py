@@ -15,6 +15,7 @@ from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.capacity import target_claims
 from patching.rollout.control import undo
 from patching.rollout.incidents import incidents
+from patching.rollout.reconcile import reconcile
 from patching.rollout.undo_stop import left_by_stop, may_begin, told_left
 from unit.rollout.fleet import START, Fleet
 
@@ -102,6 +103,20 @@ async def test_newer_wave_waits_for_no_place_that_an_older_ones_unknown_target_h
     await fleet.undo(None)
     assert set(fleet.versions().values()) == {"1.0"}
     assert fleet.state == "undone"
+
+
+async def test_tick_that_waits_for_no_place_goes_on_to_the_older_waves_as_places_become_free(tmp_path: Path) -> None:
+    """One place for all: in each round most of a wave find it taken, and the older wave must still have its turn."""
+    rollout = {"failureDomain": "role", "maxUnavailable": 1, "waves": [{"canary": {"count": 1}}, {"size": "100%"}]}
+    fleet = Fleet(tmp_path, hosts=3, verify=[], rollout=rollout)
+    assert (await fleet.whole(waves=2)).good
+    undo(fleet.ledger, fleet.rollout, "alice", "back")
+    await reconcile(fleet.site)
+    assert set(fleet.versions().values()) == {"1.0"}
+    assert fleet.state == "undone"
+    times = undo_times(fleet)
+    assert max(times[name][1] for name in of_wave(fleet, 2)) < times[of_wave(fleet, 1)[0]][0]
+    assert fleet.twice() == []
 
 
 def row_of(wave: int, undone: Outcome | None, outcome: Outcome | None = Outcome.APPLIED) -> TargetRow:
