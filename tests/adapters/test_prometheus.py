@@ -240,6 +240,12 @@ async def test_renamed_counter_is_told_from_one_without_an_error_yet(
     assert await PrometheusSource(prometheus).unknown(selector, at(230)) == unknown
 
 
+async def test_interval_of_the_scrapes_is_read_from_the_samples(prometheus: Connection) -> None:
+    source = PrometheusSource(prometheus)
+    assert await source.interval(match("web-1:80", "web-8:80"), REQUESTS, at(220)) == pytest.approx(1.0)
+    assert await source.interval(match("nobody:80"), REQUESTS, at(220)) is None
+
+
 async def test_counter_that_was_scraped_long_ago_only_is_unknown(prometheus: Connection) -> None:
     late = at(LENGTH + 301)
     assert await PrometheusSource(prometheus).unknown(REQUESTS, late) == "http_requests_total"

@@ -20,7 +20,7 @@ import numpy as np
 
 from patching.canary.kept import judge_metric
 from patching.canary.levels import LevelMeasurements, Levels
-from patching.canary.sides import Measurements
+from patching.canary.sides import FIRST_LOOK, Measurements
 from patching.canary.verdicts import CheckVerdict
 from patching.canary.weights import block_share
 from patching.policy import Check
@@ -38,7 +38,7 @@ GATHERING = 0.2
 """Part of a block that the first one waits for the targets that are changed together with the first."""
 
 LAG = 0.05
-"""Part of a block that is waited for after its end, for the last scrape."""
+"""Part of a block that is waited for after its end, at least, for the last scrape."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,26 @@ class Block:
     control: tuple[str, ...]
 
 
-def block_length(soak: float) -> float:
-    """Give the length of a wave's blocks in seconds; it follows from the plan alone."""
-    return min(LONGEST_BLOCK, soak / 3) if soak >= SHORTEST_SOAK else LONGEST_BLOCK
+def block_length(soak: float, scrape: float = 0.0) -> float:
+    """Give the length of a wave's blocks in seconds, at least twenty scrapes; it follows from the plan alone."""
+    length = min(LONGEST_BLOCK, soak / 3) if soak >= SHORTEST_SOAK else LONGEST_BLOCK
+    return max(length, FIRST_LOOK * scrape)
 
 
 def next_block(
-    number: int, free: datetime, wave: Sequence[Course], rest: Sequence[Course], length: float, now: datetime
+    number: int,
+    free: datetime,
+    wave: Sequence[Course],
+    rest: Sequence[Course],
+    length: float,
+    now: datetime,
+    lag: float = 0.0,
 ) -> Block | None:
     """Give the next complete block from ``free`` on, the end of the last one; None while there is none.
 
     ``wave`` are the targets of the wave, ``rest`` those of later waves. The first block begins when the first change
     has settled, and those that ended soon after it. The control is of the changed targets' services; where none of them
-    is left unchanged, it is what there is.
+    is left unchanged, it is what there is. ``lag`` is how many seconds after its end a block's data are complete.
     """
     settling = timedelta(seconds=SETTLING * length)
     settled = {one.target: one.ended + settling for one in wave if one.applied and one.pristine and one.ended}
@@ -88,7 +95,7 @@ def next_block(
         return None
     start = max(free, min(settled.values()) + timedelta(seconds=GATHERING * length))
     end = start + timedelta(seconds=length)
-    if now < end + timedelta(seconds=LAG * length):
+    if now < end + timedelta(seconds=max(LAG * length, lag)):
         return None
     treated = tuple(name for name, at in settled.items() if at <= start)
     services = {one.service for one in wave if one.target in treated}

@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from math import ceil
 from statistics import median
 
@@ -183,6 +184,13 @@ def points(
 def _part(at: float, start: float, width: float) -> int:
     """Give the part that a moment belongs to: those after its start, up to and with its end."""
     return ceil((at - start) / width - 1e-9) - 1
+
+
+def scrape_interval(series: Iterable[CounterSeries]) -> float | None:
+    """Give the seconds between scrapes: the longest of the series' medians; None where no series has two samples."""
+    times = [[at for at, _ in one.samples] for one in series]
+    gaps = [median(later - earlier for earlier, later in pairwise(at)) for at in times if len(at) > 1]
+    return max(gaps, default=None)
 
 
 def complete_at(end: float, interval: float) -> float:

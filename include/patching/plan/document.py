@@ -67,7 +67,8 @@ class Plan(Value):
 
     ``domain_limits`` maps a failure domain (``-`` for targets without one) to how many of its targets may be
     unavailable at once, those that were down when planning taken off already; ``service_limits`` does so for services,
-    ``shared_limits`` and ``shared_reboots`` for the domains of limits.yaml (``az=eu-1``).
+    ``shared_limits`` and ``shared_reboots`` for the domains of limits.yaml (``az=eu-1``). ``scrapes`` gives the seconds
+    between the samples of a check's counters, as found when planning: looks are fixed by it before anything starts.
     """
 
     schema_version: int = SCHEMA
@@ -87,6 +88,7 @@ class Plan(Value):
     service_limits: dict[str, int] = Field(default_factory=dict)
     shared_limits: dict[str, int] = Field(default_factory=dict)
     shared_reboots: dict[str, int] = Field(default_factory=dict)
+    scrapes: dict[str, float] = Field(default_factory=dict)
     error_budgets: tuple[BudgetView, ...] = ()
     approval_required: int = 0
     approval_reason: str = ""
@@ -129,6 +131,10 @@ class Plan(Value):
         if spec.rollout.depends_on:
             affected = sum(len(self.dependents(wave.index)) for wave in self.waves)
         return looks_of(spec.verify, sizes, watched=bool(spec.rollout.watch), dependents=affected)
+
+    def scrape(self, check: str) -> float:
+        """Seconds between the samples of a check, also of a service that depends (``errors of web``); 0 = not known."""
+        return next((every for name, every in self.scrapes.items() if f"{check} ".startswith(f"{name} ")), 0.0)
 
     def dependents(self, wave: int) -> dict[str, tuple[str, ...]]:
         """Services that depend on what a wave changes, each with its targets, see ``plan.dependents``."""

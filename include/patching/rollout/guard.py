@@ -15,7 +15,7 @@ from patching.ledger.base import TargetRow
 from patching.plan.document import Plan
 from patching.rollout.answers import VerdictName
 from patching.rollout.asked import asked_of, judge_asked, measure_asked
-from patching.rollout.measuring import Measured
+from patching.rollout.measuring import Measured, spans_of
 from patching.rollout.site import Site
 
 SHORTEST_SOAK = 60.0
@@ -36,17 +36,16 @@ async def early_alarm(
 ) -> tuple[WaveVerdict, dict[str, Measured]] | None:
     """Look at a soaking wave; an alarm of a critical check gives the verdict and what was measured, else None.
 
-    The first look comes after a third of the soak, as long as the placebo windows. A source that fails says nothing
-    here: the end of the soak decides. ``looks`` is among how many judgements the bound is shared.
+    The first look comes after a third of the soak or twenty scrapes, as long as the placebo windows. A source that
+    fails says nothing here: the end of the soak decides. ``looks`` is among how many judgements the bound is shared.
     """
-    settled = max((row.ended_at for row in applied if row.ended_at is not None), default=None)
-    if settled is None or soak < SHORTEST_SOAK or (site.clock() - settled).total_seconds() < soak / 3:
+    if soak < SHORTEST_SOAK or not any(row.ended_at for row in applied):
         return None
     verdicts: list[CheckVerdict] = []
     evidence: dict[str, Measured] = {}
     for asked in asked_of(plan, applied[0].wave):
         check = asked.check
-        if check.dry_run or not check.critical:
+        if check.dry_run or not check.critical or not spans_of(plan, check, applied, site.clock()).complete:
             continue
         try:
             measured = await measure_asked(site, plan, asked, applied, control)

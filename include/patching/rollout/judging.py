@@ -24,7 +24,7 @@ from patching.rollout.error_budget import burning, next_budget_look, record_budg
 from patching.rollout.gates import closed_by_time, reopenings, verdict_of
 from patching.rollout.guard import early_alarm, next_look
 from patching.rollout.losses import loss_stop, lost_targets
-from patching.rollout.measuring import Measured
+from patching.rollout.measuring import Measured, lag
 from patching.rollout.polling import next_round, poll
 from patching.rollout.record import first_written, frozen_plan, measured_entry, moved, say_waiting
 from patching.rollout.restraint import lock_irreversible, restrained
@@ -164,11 +164,13 @@ def _leave_waiting(site: Site, plan: Plan, reason: str, sentence: str) -> None:
 
 
 def _soaks_until(plan: Plan, wave: int, rows: Sequence[TargetRow]) -> datetime | None:
+    """Say when a wave is judged: when the data of its whole soak are complete, the slowest check's too."""
     ends = [row.ended_at for row in rows if row.ended_at is not None and row.outcome is Outcome.APPLIED]
     found = plan.wave(wave)
     if not ends or found is None:
         return None
-    return max(ends) + timedelta(seconds=found.soak)
+    slowest = lag(max(plan.scrapes.values(), default=0.0)) if found.soak else timedelta()
+    return max(ends) + timedelta(seconds=found.soak) + slowest
 
 
 async def _soaking(

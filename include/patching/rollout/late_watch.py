@@ -1,7 +1,9 @@
 """Watching a finished rollout for late regressions (F5): the same judge, until the policy's ``watch`` is over.
 
 Every look computes the evidence since the last change anew, and that evidence is valid at every look, so looking often
-costs nothing but queries. One verdict is written: the first alarm, which opens an incident, or none until the end.
+costs nothing but queries. A look is a 240th of the time until the watch ends, fixed when it begins; nothing is judged
+before the first twenty are complete, a twelfth of that time. One verdict is written: the first alarm, which opens an
+incident, or none until the end.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from patching.rollout.answers import VerdictName
 from patching.rollout.apart import apart
 from patching.rollout.asked import asked_late, judge_asked
 from patching.rollout.incidents import open_incident
-from patching.rollout.measuring import measure
+from patching.rollout.measuring import measure_spans, spans_of
 from patching.rollout.record import first_written, frozen_plan
 from patching.rollout.reversibility import RUNBOOK as IRREVERSIBLE
 from patching.rollout.reversibility import told, what_stays
@@ -64,7 +66,7 @@ async def _look(site: Site, row: RolloutRow, plan: Plan) -> str | None:
     applied = _still_as_it_left_them(site, row.id)
     if until is None or not applied:
         return None
-    verdict = await _judge(site, plan, applied)
+    verdict = await _judge(site, plan, applied, until)
     if verdict.verdict is VerdictName.UNDO:
         return _alarm(site, plan, applied, verdict)
     if site.clock() >= until:
@@ -87,7 +89,7 @@ def _untouched_since(site: Site, rollout: str) -> set[str]:
     }
 
 
-async def _judge(site: Site, plan: Plan, applied: list[TargetRow]) -> WaveVerdict:
+async def _judge(site: Site, plan: Plan, applied: list[TargetRow], until: datetime) -> WaveVerdict:
     """Judge the metrics, those of who depends on what was changed too, against the time before the rollout.
 
     All of them share what the bound of false alarms has for the watch.
@@ -97,8 +99,12 @@ async def _judge(site: Site, plan: Plan, applied: list[TargetRow]) -> WaveVerdic
     found: list[CheckVerdict] = []
     for one in asked:
         of = one.targets if one.service else None
+        spans = spans_of(plan, one.check, applied, site.clock(), until)
+        if not spans.complete:
+            found.append(CheckVerdict.unavailable(one.check, "its first look is not complete yet"))
+            continue
         try:
-            measured = await measure(site, plan, one.check, applied, [], of=of)
+            measured = await measure_spans(site, plan, one.check, applied, [], spans, of)
         except MetricSourceUnavailable as error:
             found.append(CheckVerdict.unavailable(one.check, str(error)))
             continue

@@ -14,7 +14,8 @@ from patching.canary.kept import as_json
 from patching.canary.levels import LevelMeasurements, Levels
 from patching.canary.loggamma import Floats
 from patching.canary.panel import panel_of
-from patching.canary.sides import Measurements
+from patching.canary.series import complete_at
+from patching.canary.sides import FIRST_LOOK, Measurements
 from patching.errors import MetricSourceUnavailable
 from patching.ledger.base import TargetRow
 from patching.placeholders import fill
@@ -98,8 +99,10 @@ def inverted(sample: Sample) -> Sample:
 class Spans:
     """The time of one wave: changes from ``begun`` to ``settled``, the soak until ``now``, and the time before.
 
-    A look is a sixtieth of the planned ``soak``, whenever it is asked, and as long before as after: so placebo windows
-    are as long as the first evaluation. ``before`` is in seconds.
+    A look is a sixtieth of the planned ``soak``, a ``scrape``, or a 240th of the ``horizon`` until which a finished
+    rollout is watched, whichever is longest. So it is the same whenever it is asked, which one e-process needs, and as
+    long before as after: placebo windows are as long as the first evaluation. All in seconds; of 240
+    looks at most: what a wave shows long after its soak is not its verdict. Without a soak there is one evaluation.
     """
 
     begun: datetime
@@ -107,6 +110,8 @@ class Spans:
     now: datetime
     soak: float
     before: float
+    scrape: float = 0.0
+    horizon: float = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -116,12 +121,18 @@ class Spans:
     @property
     def look(self) -> float:
         """Length of a look in seconds."""
-        return max(SHORTEST_LOOK, self.soak / SOAK_LOOKS, self.elapsed / MOST_LOOKS)
+        once = 0.0 if self.soak or self.horizon else self.elapsed
+        return max(SHORTEST_LOOK, self.soak / SOAK_LOOKS, self.scrape, max(self.horizon, once) / MOST_LOOKS)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the first evaluation is complete: nothing may be judged before, unless it is judged once only."""
+        return self.elapsed >= FIRST_LOOK * self.look - 1e-6
 
     @property
     def after(self) -> tuple[datetime, datetime, int]:
         """Start, end and number of the whole looks since the last change."""
-        number = int(self.elapsed / self.look + 1e-9)
+        number = min(int(self.elapsed / self.look + 1e-9), MOST_LOOKS)
         end = self.settled + timedelta(seconds=number * self.look) if number else self.now
         return self.settled, end, max(number, 1)
 
@@ -143,18 +154,33 @@ async def measure(
 ) -> Measured:
     """Read one check's metric for patched and control targets in the same span, and for the time before.
 
-    The span runs from the end of the last change to now. ``of`` are the targets that are measured, where those are not
-    the patched ones themselves. Raises MetricSourceUnavailable.
+    The span runs from the end of the last change to the last moment whose data are complete. ``of`` are the targets
+    that are measured, where those are not the patched ones themselves. Raises MetricSourceUnavailable.
     """
-    wave = plan.wave(applied[0].wave)
-    spans = Spans(
+    spans = spans_of(plan, check, applied, site.clock())
+    return await measure_spans(site, plan, check, applied, control, spans, of)
+
+
+def lag(scrape: float) -> timedelta:
+    """Say how long after a moment its data are complete; nothing where the time between samples is not known."""
+    return timedelta(seconds=complete_at(0.0, scrape) if scrape else 0.0)
+
+
+def spans_of(
+    plan: Plan, check: Check, applied: Sequence[TargetRow], now: datetime, horizon: datetime | None = None
+) -> Spans:
+    """Give the spans of one check of a wave, or of a finished rollout that is watched until ``horizon``."""
+    wave, scrape = plan.wave(applied[0].wave), plan.scrape(check.name)
+    settled = max(row.ended_at for row in applied if row.ended_at is not None)
+    return Spans(
         begun=min(row.began_at for row in applied if row.began_at is not None),
-        settled=max(row.ended_at for row in applied if row.ended_at is not None),
-        now=site.clock(),
+        settled=settled,
+        now=max(now - lag(scrape), settled),
         soak=wave.soak if wave is not None else 0.0,
         before=check.metric.before if check.metric is not None else 0.0,
+        scrape=scrape,
+        horizon=(horizon - settled).total_seconds() if horizon is not None else 0.0,
     )
-    return await measure_spans(site, plan, check, applied, control, spans, of)
 
 
 async def measure_spans(

@@ -29,7 +29,7 @@ from patching.rollout.first_seen import Ages
 from patching.rollout.new_findings import urgencies
 from patching.rollout.probing import probe_fleet
 from patching.rollout.quarantine import why_left_out
-from patching.rollout.queries import tried_queries
+from patching.rollout.queries import short_soaks, tried_queries
 from patching.rollout.record import first_written, frozen_plan
 from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
@@ -132,7 +132,8 @@ class Planning:
             rates=tried.rates,
         )
         budgets = await look_at_budgets(self.site, self.policy, self.now)
-        return plan.model_copy(update={"error_budgets": budgets, "power": (*plan.power, *tried.said)})
+        power = (*plan.power, *short_soaks(plan.waves, tried.scrapes), *tried.said)
+        return plan.model_copy(update={"error_budgets": budgets, "power": power, "scrapes": tried.scrapes})
 
     def _down(self) -> list[str]:
         """Name those that did not answer when they were looked at, or, later, when they rehearsed."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from patching.canary.sides import FIRST_LOOK
 from patching.change import Refusal
 from patching.errors import ConnectionMissing, MetricSourceUnavailable, PlanError
-from patching.plan.document import CheckPower
+from patching.plan.document import CheckPower, PlannedWave
 from patching.plan.traffic import Traffic
 from patching.policy import Check, ErrorBudget, Metric, Policy, PrometheusCheck
+from patching.quantity import format_duration
 from patching.rollout.measuring import called, counters, inverted
 from patching.rollout.site import Site
 from patching.sources.base import MetricSource
@@ -18,10 +20,11 @@ from patching.value import Value
 
 
 class Tried(Value):
-    """What trying the queries gave: what people must know, and the traffic of each check's targets before."""
+    """What trying the queries gave: what people must know, each check's traffic before, and seconds between samples."""
 
     said: tuple[CheckPower, ...]
     rates: dict[str, dict[str, Traffic]]
+    scrapes: dict[str, float]
 
 
 async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], now: datetime) -> Tried:
@@ -33,6 +36,7 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
     """
     said: list[CheckPower] = []
     rates: dict[str, dict[str, Traffic]] = {}
+    scrapes: dict[str, float] = {}
     wrong: list[str] = []
     for check in policy.spec.verify if targets else ():
         if check.metric is None:
@@ -49,6 +53,7 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
             if not any(item.blocking for item in refusals):
                 rates[check.name], unread = await _traffic(site, check, targets, now)
                 said += [_statement(check.name, unread)] if unread else []
+                scrapes |= {} if unread else await _interval(site, check, targets, now)
     for budget in policy.spec.error_budgets if targets else ():
         try:
             refusals = await _unknown(site.metrics(budget.connection), budget, ("errors", budget.errors), now)
@@ -58,7 +63,7 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
         said += [_statement(budget.name, item.message) for item in refusals if not item.blocking]
     if wrong:
         raise PlanError(f"nothing was planned, because the rollout could not be judged: {'; '.join(wrong)}")
-    return Tried(said=tuple(said), rates=rates)
+    return Tried(said=tuple(said), rates=rates, scrapes=scrapes)
 
 
 async def _traffic(
@@ -83,6 +88,38 @@ async def _traffic(
         for one in (inverted(sample) if invert else sample for sample in samples)
         if one.requests is not None
     }, ""
+
+
+async def _interval(site: Site, check: Check, targets: Sequence[Target], now: datetime) -> dict[str, float]:
+    """Give the seconds between scrapes, in tenths; nothing where they cannot be read.
+
+    A gauge has none: its expression has no samples of its own.
+    """
+    rules = check.prometheus
+    if rules is None or rules.requests is None:
+        return {}
+    found = {target.name: called(target, rules) for target in targets}
+    try:
+        every = await site.metrics(rules.connection).interval(found, rules.requests, now)
+    except MetricSourceUnavailable:
+        return {}
+    return {} if not every else {check.name: round(every, 1)}
+
+
+def short_soaks(waves: Sequence[PlannedWave], scrapes: Mapping[str, float]) -> list[CheckPower]:
+    """Say of each wave whose soak is too short for how often a check is scraped: its one look is a short one."""
+    said = []
+    for name, every in scrapes.items():
+        wanted = FIRST_LOOK * every
+        for wave in waves:
+            if 0 < wave.soak < wanted:
+                text = (
+                    f"it is scraped every {format_duration(every)}, so a soak of {format_duration(wave.soak)} has "
+                    f"{int(wave.soak / every)} scrapes and is judged at its end only; {format_duration(wanted)} would "
+                    f"have the {FIRST_LOOK} that a first look should contain"
+                )
+                said.append(CheckPower(check=name, wave=wave.index, comparison="none", statement=text))
+    return said
 
 
 async def _tried(site: Site, check: Check, rules: Metric, targets: Sequence[Target], now: datetime) -> list[Refusal]:

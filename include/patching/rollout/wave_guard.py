@@ -27,7 +27,7 @@ from patching.rollout.beside import beside
 from patching.rollout.brake import Brake
 from patching.rollout.budgets import Stop
 from patching.rollout.gates import reopenings
-from patching.rollout.measuring import Measured, Spans, measure_spans
+from patching.rollout.measuring import Measured, Spans, lag, measure_spans
 from patching.rollout.record import first_written, measured_entry
 from patching.rollout.shares import looks_for
 from patching.rollout.site import Site
@@ -45,8 +45,9 @@ class WaveGuard:
         self.wave = wave
         self.brake = brake
         found = plan.wave(wave)
-        self.length = block_length(found.soak if found is not None else 0.0)
+        soak = found.soak if found is not None else 0.0
         self.checks = [check for check in plan.policy.spec.verify if watches(check)]
+        self.lengths = {check.name: block_length(soak, plan.scrape(check.name)) for check in self.checks}
         self.control = set(plan.control(wave))
         label = plan.policy.spec.rollout.service or SERVICE
         self.services = {item.target.name: item.target.labels.get(label, "") for item in plan.targets}
@@ -69,7 +70,7 @@ class WaveGuard:
     async def watch(self) -> None:
         """Judge block after block until the first alarm."""
         while True:
-            await asyncio.sleep(min(self.site.look_every, self.length / LOOKS_OF_A_BLOCK))
+            await asyncio.sleep(min(self.site.look_every, min(self.lengths.values()) / LOOKS_OF_A_BLOCK))
             try:
                 await self.look()
                 if self.stop_if_alarmed():
@@ -94,7 +95,8 @@ class WaveGuard:
         rows = ledger.targets(rollout)
         wave = [_course(row, self.services[row.target]) for row in rows if row.wave == self.wave]
         rest = [_course(row, self.services[row.target]) for row in rows if row.target in self.control]
-        return next_block(len(mine) + 1, free, wave, rest, self.length, self.site.clock())
+        late = lag(self.plan.scrape(check.name)).total_seconds()
+        return next_block(len(mine) + 1, free, wave, rest, self.lengths[check.name], self.site.clock(), late)
 
     async def _judged(self, check: Check, block: Block) -> bool:
         """Judge one check in one block and write it down; False where its source failed."""
@@ -122,7 +124,8 @@ class WaveGuard:
             begun=min(began),
             settled=block.start,
             now=block.end,
-            soak=3 * self.length,
+            soak=3 * self.lengths[check.name],
+            scrape=self.plan.scrape(check.name),
             before=check.metric.before if check.metric is not None else 0.0,
         )
         treated = [rows[name] for name in block.treated]

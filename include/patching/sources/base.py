@@ -139,6 +139,13 @@ class MetricSource(GaugeSource, Protocol):
         """
         ...
 
+    async def interval(self, matchers: dict[str, dict[str, str]], selector: str, at: datetime) -> float | None:
+        """Give the seconds between two samples of a counter at the targets; None where that cannot be told.
+
+        Data up to a moment are complete only so long after it. Raises MetricSourceUnavailable.
+        """
+        ...
+
     async def unknown(self, selector: str, at: datetime) -> str | None:
         """Give the name of a selector's counter if there is no series of that name at all; None where there is one.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from patching.canary.series import LOOKBACK, CounterSeries, count, points
+from patching.canary.series import LOOKBACK, CounterSeries, count, points, scrape_interval
 from patching.change import Refusal
 from patching.errors import MetricQueryRefused, MetricSourceUnavailable
 from patching.sources.base import Connection, Sample
@@ -91,6 +91,17 @@ class PrometheusSource:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise self._unavailable(f"gave a sum that cannot be read ({error!r})", query) from error
         return values[0] if values and math.isfinite(values[0]) else None
+
+    async def interval(self, matchers: dict[str, dict[str, str]], selector: str, at: datetime) -> float | None:
+        """Give the seconds between the scrapes of a counter in the last ``LOOKBACK``, the slowest target's; or None.
+
+        A batch of targets is asked. Raises MetricSourceUnavailable.
+        """
+        async with self._client() as client:
+            for part in _batches(matchers):
+                found = await self._series(client, part, selector, at, at)
+                return scrape_interval(one for many in found.values() for one in many)
+        return None
 
     async def unknown(self, selector: str, at: datetime) -> str | None:
         """Give the name of a selector's counter if no series of that name was scraped in the last ``LOOKBACK`` seconds.

@@ -212,3 +212,18 @@ def test_naive_test_of_the_growing_sides_fails_the_same_test() -> None:
 def test_regression_is_caught_in_the_first_two_blocks(factor: float, least: float) -> None:
     found = rollouts(30, [World(hosts=24, factor=factor)])
     assert sum(run.alarm and run.block <= 2 for run in found) / 30 >= least
+
+
+@pytest.mark.parametrize(("scrape", "length"), [(0.0, 40.0), (1.0, 40.0), (15.0, 300.0), (60.0, 1200.0)])
+def test_block_has_twenty_scrapes_at_least(scrape: float, length: float) -> None:
+    assert block_length(120.0, scrape) == length
+
+
+@pytest.mark.parametrize("late", [16.0, 61.0])
+def test_block_is_judged_when_its_last_scrape_is_there(late: float) -> None:
+    wave, rest = [Course("a", at(0), at(0), applied=True)], [Course("b")]
+    found = next_block(1, at(0), wave, rest, 100.0, at(1000), late)
+    assert found is not None
+    ready = found.end + timedelta(seconds=late)
+    assert next_block(1, at(0), wave, rest, 100.0, ready - timedelta(seconds=0.1), late) is None
+    assert next_block(1, at(0), wave, rest, 100.0, ready, late) == found

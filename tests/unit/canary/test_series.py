@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patching.canary.series import CounterSeries, complete_at, count, points
+from patching.canary.series import CounterSeries, complete_at, count, points, scrape_interval
 
 HOST = ("web", "a:80")
 
@@ -101,6 +101,17 @@ def test_part_without_a_scrape_has_no_point() -> None:
 
 def test_data_are_complete_one_scrape_after_the_end() -> None:
     assert complete_at(100, 15) == 116
+
+
+@pytest.mark.parametrize(
+    ("times", "interval"), [([(0, 15, 30, 45)], 15), ([(0, 15, 30), (2, 62, 122)], 60), ([(3,)], None)]
+)
+def test_scrape_interval_is_that_of_the_slowest_target(times: list[tuple[float, ...]], interval: float | None) -> None:
+    """A scrape that was missed does not make a target slow."""
+    series = [CounterSeries(("web", "a"), tuple((at, 1.0) for at in one)) for one in times]
+    assert scrape_interval(series) == interval
+    missed = CounterSeries(("web", "a"), tuple((at, 1.0) for at in (0, 15, 30, 60, 75, 90)))
+    assert scrape_interval([missed]) == 15
 
 
 increments = st.lists(st.integers(0, 50), min_size=6, max_size=40)

@@ -72,6 +72,14 @@ class Metrics:
     renamed: set[str] = field(default_factory=set)
     """Selectors whose name the source does not know."""
 
+    scraped: float | None = None
+    """Seconds between the scrapes, where the source can tell."""
+
+    async def interval(self, matchers, selector, at):  # type: ignore[no-untyped-def]
+        if self.down:
+            raise MetricSourceUnavailable("the metric source does not answer (simulated)")
+        return self.scraped
+
     async def unknown(self, selector, at):  # type: ignore[no-untyped-def]
         return selector if selector in self.renamed else None
 

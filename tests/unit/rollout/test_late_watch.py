@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from patching.ledger.entry import EntryKind
 from patching.rollout.control import undo
 from patching.rollout.incidents import incidents, lock_of
 from patching.rollout.late_watch import watch_finished, watched_until
+from patching.rollout.measuring import spans_of
 from patching.rollout.reconcile import reconcile
 from unit.rollout.fleet import Fleet
 from unit.rollout.test_undo_by_wave import undo_times
@@ -100,3 +104,27 @@ async def test_watch_takes_its_share_of_the_false_alarm_bound(tmp_path):
     await plain.plan()
     assert watched.frozen.looks == plain.frozen.looks + 1
     assert plain.frozen.looks >= len(plain.frozen.waves)
+
+
+async def test_looks_of_the_watch_are_fixed_when_it_begins(tmp_path):
+    """One e-process needs the same looks whenever it is asked: they must not grow with the time that has passed."""
+    fleet = await completed(tmp_path)
+    applied, until = fleet.ledger.targets(fleet.rollout), watched_until(fleet.site, fleet.frozen)
+    check = fleet.frozen.policy.spec.verify[0]
+    settled = max(row.ended_at for row in applied)
+    spans = [
+        spans_of(fleet.frozen, check, applied, settled + timedelta(hours=hours), until) for hours in (1, 3, 12, 24)
+    ]
+    assert len({one.look for one in spans}) == 1
+    assert [one.complete for one in spans] == [False, True, True, True]
+    assert all(one.look * 240 == pytest.approx((until - settled).total_seconds()) for one in spans)
+
+
+async def test_nothing_is_judged_before_the_first_look_of_the_watch_is_complete(tmp_path):
+    fleet = await completed(tmp_path)
+    fleet.metrics.errors = dict.fromkeys(fleet.names, 0.2)
+    fleet.clock.advance(hours=1)
+    assert await watch_finished(fleet.site) == []
+    fleet.clock.advance(hours=1, minutes=5)
+    (said,) = await watch_finished(fleet.site)
+    assert "late regression" in said
