@@ -126,6 +126,10 @@ class Busy(Value):
         who = ", ".join(self.holders[:4]) or "nobody"
         return f"waits for {self.kind} {self.name}: {len(self.holders)} of {self.limit} in use by {who}"
 
+    def elsewhere(self, rollout: str) -> bool:
+        """Whether somebody of another rollout, or nobody knows who, is in the way."""
+        return any(f"(rollout {rollout}" not in who for who in self.holders)
+
 
 class Fence(Value):
     """Proof of ownership that an append is conditional on."""

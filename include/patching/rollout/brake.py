@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from patching.change import Outcome
+from patching.ledger.base import Busy
 from patching.ledger.entry import EntryKind
 from patching.plan.capacity import places, reboot_claims, target_claims
 from patching.plan.document import Plan, PlannedTarget
@@ -42,8 +43,8 @@ class Brake:
         """Why launching stopped, None where it did not: a whole wave's stop before one of a hardware class."""
         return self.stopped or self.in_the_way
 
-    async def holds(self, planned: PlannedTarget, *, settling: bool = False) -> bool:
-        """Say whether this target must not begin now.
+    async def holds(self, planned: PlannedTarget, *, settling: bool = False, busy: Busy | None = None) -> bool:
+        """Say whether this target must not begin now; ``busy`` is what it waits for.
 
         One whose outcome is unknown is ``settling``: it has begun already, and only its settling can tell what became
         of it, so missing evidence does not stop it.
@@ -52,7 +53,9 @@ class Brake:
             return True
         if settling:
             return False
-        found = await self._in_the_way(planned) if self._unknown else None
+        found = await self._loss(planned) if self._unknown else None
+        if found is None and (self._unknown or (busy is not None and busy.elsewhere(self.plan.rollout))):
+            found = await self._held_for_good(planned)
         found = found or (await self._without_place(planned) if self._down else None)
         self.in_the_way = found or self.in_the_way
         return found is not None
@@ -75,12 +78,13 @@ class Brake:
         self._down = any(group.outcome in (Outcome.OFFLINE, Outcome.FAILED) for group in groups)
         return self.stopped is not None
 
-    async def _in_the_way(self, planned: PlannedTarget) -> Stop | None:
-        """Say what unknown targets keep this one from: a lost one of its class, or every place that it will need."""
+    async def _loss(self, planned: PlannedTarget) -> Stop | None:
+        """Say which lost target keeps this one, of its class, from beginning."""
         rows = await self.record.call(self.ledger.targets, self.plan.rollout)
-        loss = loss_in_the_way(self.plan, planned.target, lost_targets(rows))
-        if loss is not None:
-            return loss
+        return loss_in_the_way(self.plan, planned.target, lost_targets(rows))
+
+    async def _held_for_good(self, planned: PlannedTarget) -> Stop | None:
+        """Say which unknown targets, of whatever rollout, hold every place that this one will need."""
         claims = target_claims(self.plan, planned.target)
         claims += reboot_claims(self.plan, planned.target) if planned.reboot else []
         full = await held_for_good(self.record, claims)

@@ -13,7 +13,8 @@ from patching.rollout.states import RolloutState
 async def held_for_good(record: Record, claims: Iterable[Claim]) -> str | None:
     """Say which of these resources is full of targets that nobody will free: waiting for it would never end.
 
-    Those are targets whose outcome is unknown until a person looks, and, once the rollout no longer runs, those on
+    Those are targets whose outcome is unknown until a person looks (of another rollout: where nobody works on them any
+    more), and, once the rollout no longer runs, those on
     which nobody works any more: they wait for their next try, which only the next run begins. None where waiting can
     help. Raises LedgerUnavailable.
     """
@@ -42,7 +43,9 @@ async def held_for_good(record: Record, claims: Iterable[Claim]) -> str | None:
 
 
 async def _unknown(record: Record, holders: Sequence[Lease]) -> list[str]:
-    rows = [await record.call(record.site.ledger.target, lease.rollout, lease.target) for lease in holders]
+    now = await record.call(record.site.ledger.now)
+    left = [lease for lease in holders if lease.rollout == record.rollout or lease.expires_at <= now]
+    rows = [await record.call(record.site.ledger.target, lease.rollout, lease.target) for lease in left]
     return [row.target for row in rows if row is not None and row.outcome is Outcome.UNKNOWN]
 
 

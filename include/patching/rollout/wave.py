@@ -38,6 +38,10 @@ LONGEST_PAUSE = 2.0
 """A waiting target looks at least this often (seconds) whether launching has stopped."""
 
 
+def _lease(waits: Busy | TryLater | None) -> Busy | None:
+    return waits if isinstance(waits, Busy) else None
+
+
 def open_rows(rows: Sequence[TargetRow], wave: int) -> list[TargetRow]:
     """Give the targets of a wave that have no final outcome yet; an unknown one is not final."""
     return [row for row in rows if row.wave == wave and (row.outcome is None or row.outcome is Outcome.UNKNOWN)]
@@ -178,7 +182,7 @@ class ShardRun:
     async def _until_ended(self, planned: PlannedTarget, *, settling: bool, retry: bool) -> None:
         name, busy = planned.target.name, None
         asked = True  # by `_launch`, a moment ago
-        while asked or not await self.brake.holds(planned, settling=settling):
+        while asked or not await self.brake.holds(planned, settling=settling, busy=_lease(busy)):
             asked = False
             row = await self._row(name)
             if row.outcome not in (None, Outcome.UNKNOWN):  # perhaps undoing: a drill that was interrupted

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from patching.change import Outcome
 from patching.ledger.base import Claim, Lease
-from patching.ledger.entry import EntryKind
+from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.capacity import Place, places
 from patching.plan.freeze import freeze_plan
 from unit.plan.made import NOW, candidate, fleet, policy
@@ -128,6 +128,30 @@ async def test_targets_that_wait_for_a_full_zone_leave_the_window_to_the_free_zo
         patch.setattr("patching.rollout.wave.shard_of", lambda plan, *_: [plan.planned(name) for name in wave.targets])
         await asyncio.gather(made.apply(1), asyncio.wait_for(others_are_done(), 60))
     assert applied(made) == 12
+
+
+async def test_place_that_an_unknown_target_of_another_rollout_holds_ends_the_wave_and_is_named(tmp_path: Path) -> None:
+    """Nobody works on that one any more, and only a person can free its place: waiting would never end."""
+    made = Fleet(tmp_path, verify=[], rollout={**ONE_WAVE, "maxUnavailable": 1})
+    await made.begin()
+    await made.gate(1)
+    row, other = [{"name": "other-01", "wave": 1}], "other"
+    plan = made.ledger.store_document("other", {})
+    unknown = {"outcome": "unknown", "reason": "gone", "signature": "unknown", "undo": False}
+    for kind, body in (
+        (EntryKind.ROLLOUT_OPENED, {"policy": "other"}),
+        (EntryKind.PLAN_FROZEN, {"plan": plan, "targets": row}),
+        (EntryKind.TARGET_OUTCOME, unknown),
+    ):
+        named = "other-01" if kind is EntryKind.TARGET_OUTCOME else None
+        made.ledger.append(NewEntry(chain=other, kind=kind, key=kind.value, target=named, body=body))
+    claims = [Claim(kind="domain", name="web az=az-a", limit=1)]
+    assert isinstance(made.ledger.acquire("worker-2", other, "other-01", claims, ttl=5), Lease)
+    made.clock.advance(seconds=60)
+    await asyncio.wait_for(made.apply(1), 60)
+    assert applied(made) == 4
+    assert stops(made)[-1]["rule"] == "capacity"
+    assert "nobody knows what became of other-01" in stops(made)[-1]["sentence"]
 
 
 # The rule itself
