@@ -23,6 +23,8 @@ pytestmark = pytest.mark.slow
 TTL = 30
 LIMITS = {("domain", "az-1"): 1, ("domain", "az-2"): 2, ("service", "web"): 2, ("limit", "rack"): 3}
 CLAIMS = [Claim(kind=kind, name=name, limit=limit) for (kind, name), limit in LIMITS.items()]
+REBOOT = Claim(kind="reboot", name="web", limit=1)
+LIMITS[REBOOT.kind, REBOOT.name] = REBOOT.limit
 TARGETS = [f"t{number}" for number in range(8)]
 
 
@@ -77,6 +79,25 @@ class Queue(RuleBasedStateMachine):
                 assert taken < claim.limit, f"{name} took the last {claim.name} from {first.target}, who asked earlier"
 
     @rule(name=st.sampled_from(TARGETS))
+    def reboot(self, name: str) -> None:
+        """A holder wants a reboot place too: it stands behind its like only, and keeps what it holds meanwhile."""
+        lease = self.mine.get(name)
+        held = {item.target: item for item in self.ledger.leases()}
+        if lease is None or name not in held or held[name].epoch != lease.epoch:
+            return
+        now = self.clock()
+        first = next((item for item in self.ledger.waiters() if item.holds), None)
+        silent = sum(REBOOT in item.claims and item.expires_at <= now for item in held.values())
+        taken = sum(REBOOT in item.claims for item in held.values())
+        answer = self.ledger.extend(lease, [REBOOT])
+        if isinstance(answer, Busy):
+            assert taken or first is not None
+            return
+        self.mine[name] = answer
+        if REBOOT not in lease.claims and first is not None and not silent:
+            assert first.target == name, f"{name} took the reboot place from {first.target}, who asked earlier"
+
+    @rule(name=st.sampled_from(TARGETS))
     def end(self, name: str) -> None:
         lease = self.mine.pop(name, None)
         held = {item.target: item for item in self.ledger.leases()}
@@ -123,6 +144,17 @@ class Crowd:
         self.chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
         self.wish = sorted(wish, key=str)
         self.held: dict[str, tuple[Lease, int]] = {}
+        self.holder: Lease | None = None
+
+    def reboot_victim_is_served(self) -> bool:
+        """It holds a lease from the start and only wants to add the reboot place, which the others take as well."""
+        if self.holder is None:
+            claim = Claim(kind="domain", name="of its own", limit=1)
+            taken = self.ledger.acquire("w1", "r", "rebooting", [claim], ttl=TTL)
+            assert isinstance(taken, Lease)
+            self.holder = taken
+        self.holder = self.ledger.heartbeat(self.holder, ttl=TTL)
+        return isinstance(self.ledger.extend(self.holder, [REBOOT]), Lease)
 
     def victim_is_served(self) -> bool:
         answer = self.ledger.acquire("w1", "r", "victim", self.wish, ttl=TTL)
@@ -142,6 +174,12 @@ class Crowd:
         assert isinstance(taken, Lease)
         self.held[name] = (taken, self.held[name][1])
 
+    def add_reboot(self, name: str, number: int) -> None:
+        """As a change job does: with the place it ends in the round after, without it asks again."""
+        answer = self.ledger.extend(self.held[name][0], [REBOOT])
+        if isinstance(answer, Lease):
+            self.held[name] = (answer, number)
+
     def round(self, number: int) -> None:
         others = [f"o{index}" for index in range(6)]
         for name in self.chance.sample(others, len(others)):
@@ -149,7 +187,9 @@ class Crowd:
                 if self.chance.random() < 0.2:
                     self.worker_dies(name)
                 lease, since = self.held[name]
-                if number > since:
+                if REBOOT not in lease.claims and self.chance.random() < 0.5:
+                    self.add_reboot(name, number)
+                elif number > since:
                     self.ledger.release(lease)
                     del self.held[name]
                 continue
@@ -174,6 +214,25 @@ def test_no_waiter_starves_however_busy_the_others_are(seed: int, wish: set[Clai
         while not crowd.victim_is_served():
             rounds += 1
             assert rounds <= 12, ledger.waiters()
+            crowd.round(rounds)
+    finally:
+        ledger.close()
+        shutil.rmtree(folder)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**32))
+def test_no_holder_that_waits_for_a_reboot_place_starves(seed: int) -> None:
+    """The others hold places, too, and add the only reboot place as often as they can."""
+    clock = SetClock()
+    folder, ledger = fresh(clock)
+    try:
+        crowd = Crowd(ledger, clock, seed, {CLAIMS[0]})
+        crowd.round(0)
+        rounds = 0
+        while not crowd.reboot_victim_is_served():
+            rounds += 1
+            assert rounds <= 24, ledger.waiters()
             crowd.round(rounds)
     finally:
         ledger.close()

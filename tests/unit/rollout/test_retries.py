@@ -19,6 +19,7 @@ from patching.rollout.causes import MEANINGS, Cause
 from patching.rollout.control import hold, resume
 from patching.rollout.retries import next_try, pause
 from unit.rollout.fleet import START, Fleet
+from unit.rollout.test_crash_points import kill_at
 
 SIGNATURES = {
     Cause.OFFLINE: "offline",
@@ -112,6 +113,21 @@ async def test_host_that_is_back_at_its_second_try_is_patched_and_its_wait_was_s
     assert sentences(fleet, name)[0] == "waits 20s before its second try: it does not answer"
     assert fleet.clock.now - began >= timedelta(seconds=20)
     assert (await fleet.judge(1)).verdict is VerdictName.PROMOTE
+    assert not fleet.twice()
+
+
+async def test_worker_killed_when_a_retry_is_written_leaves_one_that_the_next_worker_makes(
+    tmp_path: Path,
+) -> None:
+    fleet, name = await canary_only(tmp_path)
+    fleet.hosts.change(name, offline=True)
+    assert kill_at(fleet, "retry-written", 1, "apply:1") == -9
+    assert tries(fleet, name) == [2]
+    fleet.hosts.change(name, offline=False)
+    fleet.clock.advance(seconds=60)
+    await fleet.apply(1)
+    assert (fleet.outcomes()[name], tries(fleet, name)) == ("applied", [2])
+    assert fleet.ledger.leases() == []
     assert not fleet.twice()
 
 
