@@ -316,6 +316,26 @@ class WritingContract:
         found = {(item.wave, item.outcome, item.signature): item.targets for item in ledger.outcomes(R)}
         assert found == {(1, Outcome.FAILED, "apt:100"): 1, (1, None, None): 1, (2, None, None): 1}
 
+    def test_down_are_those_that_are_offline_or_broken_and_hold_no_place(self, ledger: SqlLedger) -> None:
+        opened(ledger)
+        snapshot = ledger.store_document("snapshot", {})
+        ledger.append(entry(K.TARGET_OUTCOME, "out:a", target="a", outcome="offline", reason="x", signature="offline"))
+        ledger.append(
+            entry(K.TARGET_OUTCOME, "out:b", target="b", outcome="failed", reason="x", signature="y")
+        )
+        ledger.append(entry(K.TARGET_BEGAN, "began:c", target="c", wave=2, snapshot=snapshot))
+        assert [row.target for row in ledger.down(R)] == ["a"]
+        ledger.append(entry(K.TARGET_OUTCOME, "out:c", target="c", outcome="failed", reason="x", signature="y"))
+        assert [row.target for row in ledger.down(R)] == ["a", "c"]
+        again = {"generation": 1, "reason": "back", "reopen": True}
+        ledger.append(entry(K.GENERATION_RAISED, "gen:a", target="a", **again))
+        ledger.append(entry(K.GENERATION_RAISED, "gen:c", target="c", **again))
+        assert [row.target for row in ledger.down(R)] == ["c"]
+        ledger.append(entry(K.TARGET_OUTCOME, "out:c:1", target="c", outcome="failed", reason="x", signature="y"))
+        undone = {"outcome": "undone", "reason": "x", "signature": None, "undo": True}
+        ledger.append(entry(K.TARGET_OUTCOME, "undo:c", target="c", **undone))
+        assert ledger.down(R) == []
+
     def test_what_stops_launching_is_read_together_and_says_the_same_as_each_alone(self, ledger: SqlLedger) -> None:
         opened(ledger)
         row = ledger.rollout(R)
