@@ -25,6 +25,7 @@ class Brake:
 
     ``stopped`` is the first stop that holds for the whole wave; it is kept, so that a budget that a late success
     relieves does not let launching begin again. ``in_the_way`` is the last loss that kept one class from beginning.
+    ``some_down``: targets have ended offline or failed, as last read.
     """
 
     def __init__(self, record: Record, plan: Plan, wave: int, asked_to_stop: Callable[[], str | None]) -> None:
@@ -36,7 +37,7 @@ class Brake:
         self.stopped: Stop | None = None
         self.in_the_way: Stop | None = None
         self._answered: frozenset[int] | None = None
-        self._unknown = self._down = False
+        self._unknown = self.some_down = False
 
     @property
     def verdict(self) -> Stop | None:
@@ -56,7 +57,7 @@ class Brake:
         found = await self._loss(planned) if self._unknown else None
         if found is None and (self._unknown or (busy is not None and busy.elsewhere(self.plan.rollout))):
             found = await self._held_for_good(planned)
-        found = found or (await self._without_place(planned) if self._down else None)
+        found = found or (await self._without_place(planned) if self.some_down else None)
         self.in_the_way = found or self.in_the_way
         return found is not None
 
@@ -75,7 +76,7 @@ class Brake:
         if stop is not None and (stop.accuses or not settling):
             self.stopped = stop
         self._unknown = any(group.outcome is Outcome.UNKNOWN for group in groups)
-        self._down = any(group.outcome in (Outcome.OFFLINE, Outcome.FAILED) for group in groups)
+        self.some_down = any(group.outcome in (Outcome.OFFLINE, Outcome.FAILED) for group in groups)
         return self.stopped is not None
 
     async def _loss(self, planned: PlannedTarget) -> Stop | None:

@@ -36,9 +36,16 @@ class ChangeJob(TargetJob):
     """Carries one planned target from its before-state to its planned state, at most once."""
 
     async def run(
-        self, *, only_prepare: bool = False, retry: bool = True, placed: Callable[[], object] = lambda: None
+        self,
+        *,
+        only_prepare: bool = False,
+        retry: bool = True,
+        some_down: bool = True,
+        placed: Callable[[], object] = lambda: None,
     ) -> JobResult | Busy | TryLater:
         """Do the whole job; Busy when a lease is not to be had yet, else ``placed`` is called once it is held.
+
+        ``some_down`` off: as far as is known no target is down, so that this is only asked under the lease.
 
         TryLater, unless ``retry`` is off, when it failed in a way that time can mend: the next try has its generation
         in the ledger already, and the target has no outcome yet.
@@ -47,7 +54,7 @@ class ChangeJob(TargetJob):
         Raises FenceLost when somebody else has taken over, LedgerUnavailable after the site's patience, StoppedHere
         when it met the stop switch: then the target has no outcome, and its lease is kept where it was changed.
         """
-        busy = await (self.acquire(self._only_target()) if only_prepare else self._take_place())
+        busy = await (self.acquire(self._only_target()) if only_prepare else self._take_place(some_down))
         if busy is not None:
             return busy
         placed()
@@ -80,12 +87,12 @@ class ChangeJob(TargetJob):
     def _only_target(self) -> Sequence[Claim]:
         return [claim for claim in target_claims(self.plan, self.target) if claim.kind == "target"]
 
-    async def _take_place(self) -> Busy | None:
+    async def _take_place(self, some_down: bool) -> Busy | None:
         """Take the lease with a place in everything, those that are down counted, or say what is busy.
 
         Who is down is read again under the lease: a job that fails says so before it gives its place back.
         """
-        before = await self._places()
+        before = await self._places() if some_down else places(self.plan, self.target, ())
         busy = next((place.busy() for place in before if not place.left.limit), None)
         busy = busy or await self.acquire([place.left for place in before])
         if busy is not None:

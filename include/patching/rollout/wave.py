@@ -195,17 +195,20 @@ class ShardRun:
                 if held.again:
                     continue
                 break
-            before, busy = busy, await self._try(planned, row, retry=retry)
+            some_down = busy is not None or self.brake.some_down
+            before, busy = busy, await self._try(planned, row, retry=retry, some_down=some_down)
             if busy is None:
                 return
             await self._wait_for_lease(planned, busy, before)
         if busy is not None:
             await self.record.write(lambda transaction: transaction.leave_queue(self.plan.rollout, name))
 
-    async def _try(self, planned: PlannedTarget, row: TargetRow, *, retry: bool) -> Busy | TryLater | None:
+    async def _try(
+        self, planned: PlannedTarget, row: TargetRow, *, retry: bool, some_down: bool
+    ) -> Busy | TryLater | None:
         """Run the change job once; None where the target has ended."""
         job = ChangeJob(self.record, self.plan, planned, self.channel, self.driver, row)
-        answer = await job.run(retry=retry, placed=lambda: self.asking.pop(row.target, None))
+        answer = await job.run(retry=retry, some_down=some_down, placed=lambda: self.asking.pop(row.target, None))
         if isinstance(answer, JobResult):
             self.site.log(f"{row.target}: {answer.outcome.value}: {answer.reason}")
             return None
