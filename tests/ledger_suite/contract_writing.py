@@ -320,9 +320,7 @@ class WritingContract:
         opened(ledger)
         snapshot = ledger.store_document("snapshot", {})
         ledger.append(entry(K.TARGET_OUTCOME, "out:a", target="a", outcome="offline", reason="x", signature="offline"))
-        ledger.append(
-            entry(K.TARGET_OUTCOME, "out:b", target="b", outcome="failed", reason="x", signature="y")
-        )
+        ledger.append(entry(K.TARGET_OUTCOME, "out:b", target="b", outcome="failed", reason="x", signature="y"))
         ledger.append(entry(K.TARGET_BEGAN, "began:c", target="c", wave=2, snapshot=snapshot))
         assert [row.target for row in ledger.down(R)] == ["a"]
         ledger.append(entry(K.TARGET_OUTCOME, "out:c", target="c", outcome="failed", reason="x", signature="y"))
