@@ -1,9 +1,10 @@
 """Rolling update of 10, 100 and 500 hosts over SSH, against a bare loop, Ansible and the least possible time.
 
 Every host is an SSH server of its own that takes its own seconds (log-normal, median 2 s, 2 % stragglers); window 50.
-A real patch takes minutes, so the controller's share is smaller in life than here. All sides start with the same hosts
-in the same order. The engine writes its ledger, intent and outcome on disk before and after each act, in all of it;
-reading, starting, waiting and reading again goes over one connection a host, in the bare loop too.
+A real patch takes minutes, so the controller's share is smaller in life than here. All sides have the same hosts in the
+same order, the plan's, which is drawn by lot; the bound is that of this order. The engine writes its ledger, intent and
+outcome on disk before and after each act, in all of it; reading, starting, waiting and reading again goes over one
+connection a host, in the bare loop too.
 
 `update s` is the rolling update itself, `process s` the whole process with its imports (in Airflow these are the
 worker's, once for many targets). CPU is the controller's and its children's; the hosts' is apart. Hosts and controller
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.fleet import ansible
-from bench.fleet.contest import Took, bare, engine
+from bench.fleet.contest import Took, bare, engine, plan
 from bench.fleet.durations import bound
 from bench.fleet.place import Place
 
@@ -73,6 +74,7 @@ def measure(hosts: int) -> tuple[float, dict[str, Median]]:
     """Give the bound and each contender's medians; the sides take turns, so a busy hour is busy for all."""
     runs: dict[str, list[Took]] = {}
     with tempfile.TemporaryDirectory() as folder, Place.of(Path(folder), hosts, SEED) as place:
+        plan(place, WINDOW)
         least, contenders = bound(place.seconds, WINDOW), sides(hosts)
         for turn in range(min(AT_MOST_TURNS, max(times for _, times in contenders.values()))):
             for name, (side, times) in contenders.items():

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.bench_airflow import lay_out, running, through
-from bench.fleet.contest import engine
+from bench.fleet.contest import engine, plan
 from bench.fleet.durations import durations
 from bench.fleet.place import Place
 from patching.cli.airflow_api import AirflowApi
@@ -33,6 +33,7 @@ def peak(hosts: int, window: int) -> tuple[float, float, float]:
     """Give the worker's peak memory in MB, and the seconds and CPU seconds of its wave."""
     seconds = [round(item / 10, 3) for item in durations(hosts, SEED)]
     with tempfile.TemporaryDirectory() as folder, Place(Path(folder), seconds) as place:
+        plan(place, window)
         took = engine(place, window)
     return took.facts["peak_mb"], took.facts["window_s"], took.cpu_s
 

@@ -59,9 +59,9 @@ def playbook(place: Place, window: int, strategy: str) -> Took:
     (place.folder / "play.yml").write_text(PLAYBOOK.format(strategy=strategy, serial=serial))
     (place.folder / "ansible.cfg").write_text(CONFIG.format(folder=place.folder, window=window))
     lines = [
-        f"{name} ansible_host={place.address(number)} ansible_port={place.port} ansible_user=patch "
+        f"{host['name']} ansible_host={host['address']} ansible_port={place.port} ansible_user=patch "
         f"ansible_ssh_private_key_file={place.folder}/client"
-        for number, name in enumerate(place.names)
+        for host in place.document["hosts"]
     ]
     (place.folder / "inventory.ini").write_text("\n".join(["[all]", *lines, ""]))
     command = [str(home() / "bin/ansible-playbook"), "play.yml"]

@@ -47,20 +47,29 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def plan(place: Place, window: int) -> None:
+    """Make the plan of a fleet, once; it draws the order by lot, and whoever comes later has the same order."""
+    planned = place.folder / "planned"
+    planned.mkdir()
+    made = timed(python("bench.fleet.engine", "plan", str(place.folder / "place.json"), _ledger(planned), str(window)))
+    place.order(made.facts["order"])
+    place.renew()
+
+
 def engine(place: Place, window: int) -> Took:
-    """Measure the wave of a plan that was made once for this fleet; every target must have been patched once."""
-    at, planned = str(place.folder / "place.json"), place.folder / "planned"
-    if not planned.exists():
-        planned.mkdir()
-        timed(python("bench.fleet.engine", "plan", at, f"sqlite:///{planned}/ledger.db", str(window)))
-        place.renew()
+    """Measure the wave of the fleet's plan; every target must have been patched once."""
+    at = str(place.folder / "place.json")
     with tempfile.TemporaryDirectory(dir=place.folder) as copy:
-        shutil.copytree(planned, copy, dirs_exist_ok=True)
-        took = timed(python("bench.fleet.engine", "apply", at, f"sqlite:///{copy}/ledger.db", str(window)))
+        shutil.copytree(place.folder / "planned", copy, dirs_exist_ok=True)
+        took = timed(python("bench.fleet.engine", "apply", at, _ledger(Path(copy)), str(window)))
     if took.facts["counts"]["applied"] != len(place.names):
         raise SystemExit(f"the engine did not patch every host: {took.facts['sentence']}")
     _check(place)
     return took
+
+
+def _ledger(folder: Path) -> str:
+    return f"sqlite:///{folder}/ledger.db"
 
 
 def bare(place: Place, window: int) -> Took:

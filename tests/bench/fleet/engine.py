@@ -30,7 +30,7 @@ async def plan(place: dict[str, Any], ledger: str, window: int) -> dict[str, Any
     decide(made, found.rollout, REQUEST.run_id, [])
     await prepare(made, found.rollout, REQUEST.run_id)
     answer = gate(made, found.rollout, 1, REQUEST.run_id)
-    return {"rollout": found.rollout, "targets": len(frozen.targets), "gate": answer.state.value}
+    return {"rollout": found.rollout, "order": list(frozen.waves[0].targets), "gate": answer.state.value}
 
 
 async def apply(place: dict[str, Any], ledger: str, window: int) -> dict[str, Any]:

@@ -45,9 +45,19 @@ class Place:
         """Lay out a fleet of ``hosts`` hosts with the durations of a seed."""
         return cls(folder, durations(hosts, seed))
 
-    def address(self, number: int) -> str:
-        """Give a host's address."""
+    def _address(self, number: int) -> str:
         return f"127.77.{number // 250}.{number % 250 + 1}"
+
+    def order(self, names: list[str]) -> None:
+        """Put the hosts in the order of a plan, for who reads them from now on; each keeps its address and seconds."""
+        known = {host["name"]: host for host in self.document["hosts"]}
+        self.document["hosts"] = [known[name] for name in names]
+        self.names = names
+        self.seconds = [known[name]["seconds"] for name in names]
+        self._keep()
+
+    def _keep(self) -> None:
+        (self.folder / "place.json").write_text(json.dumps(self.document))
 
     def _write(self) -> None:
         keys = {name: asyncssh.generate_private_key("ssh-ed25519") for name in ("client", "host")}
@@ -56,7 +66,7 @@ class Place:
             key.write_public_key(str(self.folder / f"{name}.pub"))
             (self.folder / name).chmod(0o600)
         public = (self.folder / "host.pub").read_text().strip()
-        addresses = [self.address(number) for number in range(len(self.names))]
+        addresses = [self._address(number) for number in range(len(self.names))]
         known = "".join(f"[{address}]:{self.port} {public}\n" for address in addresses)
         (self.folder / "known_hosts").write_text(known)
         hosts = [
@@ -68,7 +78,7 @@ class Place:
             "host_key": str(self.folder / "host"), "client_key": str(self.folder / "client"),
             "authorized": str(self.folder / "client.pub"), "known_hosts": str(self.folder / "known_hosts"),
         }  # fmt: skip
-        (self.folder / "place.json").write_text(json.dumps(self.document))
+        self._keep()
 
     def __enter__(self) -> Place:
         """Start the servers."""
