@@ -55,7 +55,7 @@ metadata: {{name: NAME}}
 spec:
   mode: apply
   driver: {{name: simulated, connection: fleet}}
-  targets: {{inventory: NAME.json, maxTargets: 5000}}
+  targets: {{inventory: NAME.json, maxTargets: MOST}}
   patches: {{securityOrigins: ["Lab-Security:*"]}}
   approval: {{required: 0}}
   rollout:
@@ -67,8 +67,8 @@ spec:
 """
 
 
-def lay_out(folder: Path, name: str, hosts: int) -> None:
-    """Write the policy and the inventory, and make the hosts' folders as before any patch."""
+def lay_out(folder: Path, name: str, hosts: int, most: int = 500) -> None:
+    """Write the policy (for at most ``most`` hosts) and the inventory, and make the hosts as before any patch."""
     names = [f"{name}-{number:03d}" for number in range(hosts)]
     fleet = SimulatedFleet(folder / "hosts")
     for host in names:
@@ -78,7 +78,7 @@ def lay_out(folder: Path, name: str, hosts: int) -> None:
     variables = {host: {"ansible_host": "127.0.0.1"} for host in names}
     document = {"_meta": {"hostvars": variables}, "all": {"hosts": names}}
     (inventories / f"{name}.json").write_text(json.dumps(document))
-    (folder / "policies" / f"{name}.yaml").write_text(POLICY.replace("NAME", name))
+    (folder / "policies" / f"{name}.yaml").write_text(POLICY.replace("NAME", name).replace("MOST", str(most)))
 
 
 async def alone(folder: Path, name: str) -> float:

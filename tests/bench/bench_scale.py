@@ -63,7 +63,7 @@ def watched(airflow: LocalAirflow) -> Iterator[dict[int, float]]:
 def through_airflow() -> tuple[float, float, Counter[str]]:
     """Give the seconds of the run, the peak memory in MB of its largest process, and its tasks by state."""
     with tempfile.TemporaryDirectory() as place:
-        lay_out(Path(place), "scale", HOSTS)
+        lay_out(Path(place), "scale", HOSTS, HOSTS)
         with running(Path(place)) as airflow, watched(airflow) as peaks:
             api = AirflowApi(airflow.url, user="admin", password=airflow.passwords["admin"])
             took, _ = through(airflow, api, "scale")
