@@ -89,5 +89,5 @@ class _Parts:
             if sentence is None:
                 self.log.exception("could not %s", what)
                 self.unforeseen.append(error)
-            self.said.append(f"could not {what}: {sentence or repr(error)}")
+            self.said.append(f"could not {what}: {sentence or type(error).__name__}")
             return otherwise
