@@ -5,6 +5,7 @@ PatchingError
 ├── InventoryError             an inventory cannot be read or names nobody
 ├── AdvisoryError              an advisory feed cannot be read
 ├── PlanError                  no safe plan exists; says why
+├── PlanRefused                a frozen plan is not valid in this release; says where
 ├── LedgerError
 │   ├── LedgerUnavailable      the ledger's database is gone (retryable): nothing new is launched
 │   ├── LedgerConflict         the same key was used for something else, or two writers raced
@@ -40,6 +41,10 @@ class AdvisoryError(PatchingError):
 
 class PlanError(PatchingError):
     """No safe plan exists for this policy and fleet."""
+
+
+class PlanRefused(PatchingError):
+    """A plan that another release froze is not valid in this one."""
 
 
 class LedgerError(PatchingError):

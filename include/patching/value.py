@@ -7,7 +7,7 @@ import json
 from typing import Any, TypeAlias
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 JsonValue: TypeAlias = Any
@@ -48,6 +48,15 @@ def _same_in_c(value: JsonValue) -> bool:
     if kind is dict:
         return all(type(name) is str and name.isascii() and _same_in_c(item) for name, item in value.items())
     return kind is list and all(map(_same_in_c, value))
+
+
+def not_valid(error: ValidationError) -> str:
+    """Say in one sentence where a kept document is not valid in this release."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    place = f"{error.title} at {where}" if where else error.title
+    return f"what was frozen with it is not valid in this release: {place}: {first['msg']}{more}"
 
 
 def digest(value: Value | JsonValue) -> str:

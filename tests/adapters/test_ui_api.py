@@ -324,10 +324,8 @@ def test_report_and_plan_are_those_of_the_ledger(app: FastAPI, ledger: SqlLedger
 def test_rollout_whose_plan_is_refused_is_shown_with_its_targets_and_what_it_waits_for(
     app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(_document: object, _name: str) -> Plan:
-        return Plan.model_validate({"unheard": 1})
-
-    monkeypatch.setattr(Plan, "frozen", refused)
+    works = Plan.frozen
+    monkeypatch.setattr(Plan, "frozen", lambda _document, name: works({"unheard": 1}, name))
     alice = client(app, "alice")
     shown = alice.get(f"/api/rollouts/{ROLLOUT}")
     assert shown.status_code == 200

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, ValidationError
 
 from patching.advisory import Finding, Priority
 from patching.canary.error_budget import BudgetView
 from patching.canary.weights import looks_of
 from patching.change import Patch, Refusal, Undo
+from patching.errors import PlanRefused
 from patching.plan.dependents import dependents
 from patching.policy import Policy
 from patching.target import Target
-from patching.value import JsonValue, Value, digest
+from patching.value import JsonValue, Value, digest, not_valid
 
 SCHEMA = 1
 
@@ -101,9 +102,13 @@ class Plan(Value):
     def frozen(cls, document: JsonValue, name: str) -> Self:
         """Load a plan from its document, which is kept under the digest ``name``.
 
-        The digest stays the one that people approved, whatever fields a later release adds to a plan.
+        The digest stays the one that people approved, whatever fields a later release adds to a plan. Raises
+        PlanRefused where this release cannot read it.
         """
-        plan = cls.model_validate(document)
+        try:
+            plan = cls.model_validate(document)
+        except ValidationError as error:
+            raise PlanRefused(not_valid(error)) from error
         plan._frozen_as = name
         return plan
 

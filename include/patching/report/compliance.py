@@ -6,7 +6,7 @@ What a target's newest plan says of it, together with what became of that plan. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
@@ -37,12 +37,20 @@ class ComplianceState(StrEnum):
 
 
 class Recorded(Value):
-    """One rollout as the ledger has it: its plan, its targets' ends, and those whose change is not active yet."""
+    """One rollout as the ledger has it: its plan, its targets' ends, and those whose change is not active yet.
+
+    ``plan`` is None where it cannot be read.
+    """
 
     row: RolloutRow
-    plan: Plan
+    plan: Plan | None
     targets: tuple[TargetRow, ...]
     not_active: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether its plan is known and tells of the whole fleet."""
+        return self.plan is not None and not self.plan.limit_to and not self.plan.emergency
 
 
 class ComplianceRow(Value):
@@ -72,22 +80,50 @@ def compliance(history: Iterable[Recorded], now: datetime) -> list[ComplianceRow
     """Say where every target of one policy stands; ``history`` is its rollouts with a plan, newest first.
 
     A run for some targets or an emergency tells only of the targets that it was for; the others are as the plan before
-    it left them. Older plans only tell since when a finding is known: one at a time is held in memory.
+    it left them. Older plans only tell since when a finding is known: one at a time is held in memory. What stood
+    before a plan that cannot be read is unknown: that plan may have said, and done, anything.
     """
     rows: list[ComplianceRow] = []
     since: dict[Matter, datetime] = {}
     told: set[str] = set()
+    lost: list[Recorded] = []
     whole = False
     for item in history:
+        if item.plan is None:
+            lost += [] if whole else [item]
+            continue
         for planned in item.plan.targets:
             for advisory, component in _matters(planned):
                 since[planned.target.name, advisory, component] = item.plan.created_at
         if not whole:
-            rows += [row for row in _rows(item, now) if row.target not in told]
+            found = [row for row in _rows(item, item.plan, now) if row.target not in told]
+            rows += [_since_lost(row, lost[0]) for row in found] if lost else found
             told |= {row.target for row in rows}
-            whole = not item.plan.limit_to and not item.plan.emergency
+            whole = item.whole
+    rows += [_not_told(lost[0], name, now) for name in _only_in(lost, told)]
     dated = [_dated(row, since.get((row.target, row.advisory, row.component))) for row in rows]
     return sorted(dated, key=lambda row: (row.target, row.component, row.advisory))
+
+
+def _since_lost(row: ComplianceRow, lost: Recorded) -> ComplianceRow:
+    """Give what an older plan said of a target as unknown: a newer one that cannot be read came after it."""
+    reason = f"the newer plan of {lost.row.id} cannot be read; before it: {row.state.value} ({row.reason})"
+    return row.model_copy(update={"state": ComplianceState.UNKNOWN, "reason": reason})
+
+
+def _only_in(lost: Iterable[Recorded], told: Collection[str]) -> list[str]:
+    return sorted({row.target for item in lost for row in item.targets} - set(told))
+
+
+def _not_told(lost: Recorded, target: str, now: datetime) -> ComplianceRow:
+    return ComplianceRow(
+        policy=lost.row.policy,
+        target=target,
+        state=ComplianceState.UNKNOWN,
+        reason=f"the plan of {lost.row.id} cannot be read, and no older one tells of it",
+        rollout=lost.row.id,
+        as_of=now,
+    )
 
 
 def _dated(row: ComplianceRow, known: datetime | None) -> ComplianceRow:
@@ -104,12 +140,12 @@ def _matters(planned: PlannedTarget) -> list[tuple[str, str]]:
     return found + [("", patch.component) for patch in planned.patches if patch.component not in behind]
 
 
-def _rows(item: Recorded, now: datetime) -> Iterable[ComplianceRow]:
+def _rows(item: Recorded, plan: Plan, now: datetime) -> Iterable[ComplianceRow]:
     ends = {row.target: row for row in item.targets}
-    for planned in item.plan.targets:
+    for planned in plan.targets:
         yield from _planned_rows(item, planned, ends.get(planned.target.name), now)
-    for left in item.plan.exclusions:
-        if item.plan.emergency or left.code in NOT_ASKED:
+    for left in plan.exclusions:
+        if plan.emergency or left.code in NOT_ASKED:
             continue
         yield ComplianceRow(
             policy=item.row.policy,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from patching.errors import LedgerUnavailable, PatchingError
+from patching.value import not_valid
 
 
 class Trouble:
@@ -29,16 +30,8 @@ def trouble(error: BaseException) -> str | None:
     if isinstance(error, LedgerUnavailable):
         return None
     if isinstance(error, ValidationError):
-        return _refused(error)
+        return not_valid(error)
     return str(error) if isinstance(error, PatchingError) else None
-
-
-def _refused(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    place = f"{error.title} at {where}" if where else error.title
-    return f"what was frozen with it is not valid in this release: {place}: {first['msg']}{more}"
 
 
 @contextmanager

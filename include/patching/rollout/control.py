@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from patching.change import Outcome, Phase
-from patching.errors import LedgerConflict, LedgerError, TransitionRefused
+from patching.errors import LedgerConflict, LedgerError, PlanRefused, TransitionRefused
 from patching.ledger.base import Ledger, RolloutRow, TargetRow
 from patching.ledger.entry import CONTROL, EntryKind, LedgerEntry, NewEntry
 from patching.report.sentences import names
@@ -160,7 +160,10 @@ def undo(
 
 def _refuse_irreversible(ledger: Ledger, rollout: str, restored: Sequence[str], *, others: bool) -> dict[str, str]:
     """Give the changed targets that stay as they are, with the reasons; raises TransitionRefused, LedgerError."""
-    plan = plan_in(ledger, rollout)
+    try:
+        plan = plan_in(ledger, rollout)
+    except PlanRefused as error:
+        raise TransitionRefused(f"nothing was undone: {error}") from error
     if plan is None:
         return {}
     moved = {item.target for item in changed(ledger, rollout)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.document import Plan
-from patching.rollout.record import frozen_plan
 from patching.rollout.site import Site
 
 
@@ -16,7 +15,7 @@ def supersede_overlap(site: Site, plan: Plan) -> list[str]:
     names = {item.target.name for item in plan.targets}
     said = []
     for row in site.ledger.rollouts(open_only=True):
-        if row.id == plan.rollout or frozen_plan(site, row.id) is None:
+        if row.id == plan.rollout or row.plan_digest is None:
             continue
         found = [item.target for item in site.ledger.targets(row.id) if item.target in names and item.began_at is None]
         taken = sorted(name for name in found)

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
 
-from pydantic import ValidationError
-
+from patching.errors import PlanRefused
 from patching.ledger.base import Ledger, RolloutRow
 from patching.ledger.store import open_ledger
 from patching.plan.document import Plan
@@ -52,7 +51,7 @@ class LedgerAccess:
         """
         try:
             return None if row.plan_digest is None else self._plan(row.plan_digest)
-        except ValidationError as error:
+        except PlanRefused as error:
             log.warning("rollout %s is shown without its plan, which this release refuses: %s", row.id, error)
             return None
 

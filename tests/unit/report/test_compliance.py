@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from patching.cli import main
+from patching.plan.document import Plan
 from patching.report import compliance_table
 from patching.report.compliance import ComplianceRow, ComplianceState
 from unit.rollout.fleet import START, Fleet
@@ -121,6 +122,64 @@ async def test_a_run_for_some_targets_tells_only_of_those(tmp_path: Path, capsys
     assert by_target.pop("web-01") == fleet.rollout
     assert set(by_target.values()) == {first}
     assert states(document)["web-01", "shop"] == "closed"
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, *rollouts: str) -> None:
+    """Let this release refuse the plans of some rollouts."""
+    works = Plan.frozen.__func__  # type: ignore[attr-defined]
+
+    def refused(kind: type[Plan], document: dict[str, Any], name: str) -> Plan:
+        return works(kind, {"unheard": 1} if document["rollout"] in rollouts else document, name)
+
+    monkeypatch.setattr(Plan, "frozen", classmethod(refused))
+
+
+async def test_a_plan_that_cannot_be_read_is_named_and_what_stood_before_it_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = with_feed(tmp_path, record("DSA-1", "shop", "1.1", **SEVERE))
+    assert (await fleet.whole()).good
+    fleet.new_run("second")
+    fleet.hosts.change("web-01", offers={"shop": "1.2"})
+    await fleet.plan()
+    refused = fleet.rollout
+    metadata = fleet.policy.metadata.model_copy(update={"name": "zoo"})
+    fleet.policy = fleet.policy.model_copy(update={"metadata": metadata})
+    fleet.new_run("third")
+    await fleet.plan()
+    unreadable(monkeypatch, refused)
+    assert main.run(["compliance", "--json", "--url", f"sqlite:///{tmp_path}/ledger.sqlite"]) == 1
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    by_policy = {item["policy"]: item for item in document["policies"]}
+    assert (by_policy["web"]["targets"], by_policy["web"]["unknown"]) == (6, 6)
+    assert by_policy["zoo"]["unknown"] == 0
+    assert document["unread"][0]["rollout"] == refused
+    assert f"the plan of rollout {refused} cannot be read: what was frozen with it is not valid in this release" in err
+
+
+async def test_a_plan_that_cannot_be_read_matters_no_more_once_a_newer_one_tells_of_the_whole_fleet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = with_feed(tmp_path, record("DSA-1", "shop", "1.1", **SEVERE))
+    await fleet.plan()
+    old = fleet.rollout
+    fleet.new_run("second", replan=True)
+    await fleet.plan()
+    assert fleet.rollout != old
+    unreadable(monkeypatch, old)
+    assert {row["state"] for row in told(fleet, capsys)["rows"]} == {"open"}
+
+
+async def test_targets_that_only_an_unreadable_plan_tells_of_are_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = Fleet(tmp_path)
+    await fleet.plan()
+    unreadable(monkeypatch, fleet.rollout)
+    assert main.run(["compliance", "--csv", "--url", f"sqlite:///{tmp_path}/ledger.sqlite"]) == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
+    assert [(row["target"], row["state"]) for row in rows] == [(name, "unknown") for name in fleet.names]
 
 
 async def test_an_overdue_finding_has_an_exit_code_and_a_line_of_its_own(

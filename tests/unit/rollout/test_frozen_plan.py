@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from patching.errors import TransitionRefused
 from patching.ledger.entry import EntryKind, NewEntry
+from patching.plan.document import Plan
+from patching.rollout import control
 from patching.rollout.answers import GateState
+from patching.rollout.emergency import supersede_overlap
 from patching.rollout.record import frozen_plan
 from patching.value import JsonValue
 from unit.rollout.fleet import Fleet
@@ -43,6 +49,24 @@ async def test_plan_that_an_earlier_release_froze_keeps_its_digest_and_its_appro
     started = fleet.ledger.find(fleet.rollout, "wave-started:1")
     assert started is not None
     assert set(started.body["control"]) == {name for wave in plan.waves[1:] for name in wave.targets}
+
+
+async def test_plan_that_this_release_refuses_is_not_undone_and_keeps_no_emergency_from_its_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = Fleet(tmp_path)
+    await fleet.begin()
+    await fleet.wave(1)
+    control.hold(fleet.ledger, fleet.rollout, "anna", "what is this")
+    works = Plan.frozen
+    monkeypatch.setattr(Plan, "frozen", lambda _document, name: works({"unheard": 1}, name))
+    with pytest.raises(
+        TransitionRefused, match="nothing was undone: what was frozen with it is not valid in this release"
+    ):
+        control.undo(fleet.ledger, fleet.rollout, "anna", "it must go back")
+    emergency = fleet.frozen.model_copy(update={"rollout": "emergency"})
+    assert supersede_overlap(fleet.site, emergency) == [f"5 targets taken over from rollout {fleet.rollout}"]
+    assert control.abort(fleet.ledger, fleet.rollout, "anna", "made anew").row is not None
 
 
 async def test_gate_compares_with_the_frozen_control_less_who_has_begun(tmp_path: Path) -> None:
