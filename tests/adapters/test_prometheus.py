@@ -8,7 +8,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -16,16 +18,21 @@ from adapters.backfilled import backfilled
 from patching.canary.comparison import judge_check
 from patching.canary.series import LOOKBACK
 from patching.errors import MetricSourceUnavailable
-from patching.policy import Check, PrometheusCheck
+from patching.plan.control import choose_control
+from patching.policy import Check, PrometheusCheck, RolloutRules
 from patching.rollout.answers import VerdictName
+from patching.rollout.queries import tried_queries
 from patching.sources.base import Connection, Sample
 from patching.sources.prometheus import PrometheusSource
 from patching.sources.sent import noted
 from servers.loopback import free_port
+from unit.plan.made import policy, target
+from unit.rollout.fleet import Fleet
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ERRORS = 'http_requests_total{code=~"5..",$series}'
 REQUESTS = "http_requests_total{$series}"
+CANARY = {"canary": {"count": 1}, "soak": "1m"}
 ODD = 'w"e\\b|6.7+(x)'
 LENGTH = 240
 
@@ -55,6 +62,10 @@ def fleet() -> Iterator[Line]:
         yield "web-5:80", "200", second, 500
         if second <= LENGTH - 2:
             yield "web-6:80", "200", second, 10 * second
+    for second in range(0, LENGTH + 1, 10):
+        for number in range(20):
+            yield f"calm-{number}:80", "200", second, (2 + number / 10) * second
+            yield f"busy-{number}:80", "200", second, (80 + number) * second
 
 
 def openmetrics(lines: Iterator[Line]) -> str:
@@ -171,6 +182,34 @@ async def test_whole_service_is_summed_for_its_error_budget(prometheus: Connecti
     assert await source.total('http_requests_total{code="999"}', 60, at(220)) is None
     with pytest.raises(MetricSourceUnavailable, match="refuses the query"):
         await source.total("http_requests_total{", 60, at(220))
+
+
+COUNTED = {"errors": ERRORS, "requests": REQUESTS}
+RATE = {"query": 'sum by (instance, job) (rate(http_requests_total{code="200",$series}[30s]))'}
+
+
+@pytest.mark.parametrize("metric", [COUNTED, RATE], ids=["counters", "gauge"])
+async def test_control_of_a_busy_canary_is_busy_as_prometheus_tells_when_planning(
+    prometheus: Connection, tmp_path: Path, metric: dict[str, str]
+) -> None:
+    """S6: every busy host is compared with, before any calm one; who has no data is not chosen before either."""
+    rules = {"connection": "prom", "series": {"instance": "{name}", "job": "web"}, "before": "60s", **metric}
+    made = policy(verify=[{"name": "load", "prometheus": rules}], rollout={"waves": [CANARY, {"size": "100%"}]})
+    names = [f"{kind}-{number}:80" for kind in ("calm", "busy") for number in range(20)] + ["nobody:80"]
+    site = replace(Fleet(tmp_path).site, metrics=lambda _name: PrometheusSource(prometheus))
+    tried = await tried_queries(site, made, [target(name) for name in names], at(230))
+    assert tried.loads is not None
+    assert tried.loads.of == {
+        name: pytest.approx(tried.loads.of["calm-0:80"] * (1 + int(name[5:-3]) / 20), rel=0.01)
+        if name.startswith("calm")
+        else pytest.approx(tried.loads.of["busy-0:80"] * (1 + int(name[5:-3]) / 80), rel=0.01)
+        for name in names[:-1]
+    }
+    assert tried.loads.of["busy-0:80"] == pytest.approx(80, rel=0.1)
+    alone = ["busy-7:80"]
+    control = choose_control(RolloutRules(), [*map(target, names)], alone, set(names) - set(alone), "s", tried.loads)
+    assert [name for name in control if name.startswith("busy")] == sorted({*names[20:40]} - {*alone})
+    assert "nobody:80" not in control
 
 
 async def test_points_show_the_errors_where_they_happened(prometheus: Connection) -> None:

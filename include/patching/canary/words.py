@@ -7,19 +7,31 @@ from collections.abc import Sequence
 from patching.canary.verdicts import Numbers
 from patching.policy import Compare
 
+ALIKE = 2.0
+"""Factor within which the loads of two hosts are alike."""
+
 
 def shares(numbers: Numbers, label: str, limit: float | None) -> str:
     """Say both sides' error shares, or the treated one and the limit."""
     lead = f"error share {percent(numbers.treated_share)} of {count(numbers.treated_requests)} requests"
     if limit is not None:
         return f"{lead}, limit {percent(limit)}"
-    mine, theirs = _a_host(numbers.treated_per_host), _a_host(numbers.reference_per_host)
+    mine = _a_host(numbers.treated_per_host, _unlike(numbers))
+    theirs = _a_host(numbers.reference_per_host)
     other = f"{percent(numbers.reference_share)} of {count(numbers.reference_requests)}{theirs}"
     return f"{lead}{mine}, against {other} at {label}"
 
 
-def _a_host(requests: float | None) -> str:
-    return "" if requests is None else f" ({count(requests)} a host)"
+def _a_host(requests: float | None, unlike: str = "") -> str:
+    return "" if requests is None else f" ({count(requests)} a host{unlike})"
+
+
+def _unlike(numbers: Numbers) -> str:
+    """Say how much busier the treated hosts were than the control's, where that is no like load any more."""
+    mine, theirs = numbers.treated_per_host, numbers.reference_per_host
+    if not mine or not theirs or 1 / ALIKE <= mine / theirs <= ALIKE:
+        return ""
+    return f", {mine / theirs:.2g} × the control's"
 
 
 def conclusion(numbers: Numbers, compare: Compare, *, leaning: bool, limit: float | None) -> str:

@@ -13,6 +13,7 @@ from patching.canary.weights import looks_of
 from patching.change import Patch, Refusal, Undo
 from patching.errors import PlanRefused
 from patching.plan.dependents import dependents
+from patching.plan.load import Loads
 from patching.policy import Policy
 from patching.target import Target
 from patching.value import JsonValue, Value, digest, not_valid
@@ -70,6 +71,7 @@ class Plan(Value):
     unavailable at once, those that were down when planning taken off already; ``service_limits`` does so for services,
     ``shared_limits`` and ``shared_reboots`` for the domains of limits.yaml (``az=eu-1``). ``scrapes`` gives the seconds
     between the samples of a check's counters, as found when planning: looks are fixed by it before anything starts.
+    ``loads`` are those by which the controls were chosen, None where none was known and in plans of older releases.
     """
 
     schema_version: int = SCHEMA
@@ -90,6 +92,7 @@ class Plan(Value):
     shared_limits: dict[str, int] = Field(default_factory=dict)
     shared_reboots: dict[str, int] = Field(default_factory=dict)
     scrapes: dict[str, float] = Field(default_factory=dict)
+    loads: Loads | None = None
     error_budgets: tuple[BudgetView, ...] = ()
     approval_required: int = 0
     approval_reason: str = ""

@@ -12,6 +12,7 @@ from patching.plan.capacity import Domain, blocked, domains, service_of, service
 from patching.plan.control import choose_control, represented
 from patching.plan.dependents import dependents
 from patching.plan.document import Exclusion, Plan, PlannedTarget, PlannedWave
+from patching.plan.load import Loads
 from patching.plan.order import Order
 from patching.plan.power import plan_power
 from patching.plan.reversibility import refuse_ungated, sentence
@@ -53,13 +54,14 @@ def freeze_plan(
     limits: PatchLimits = NO_LIMITS,
     population: Mapping[str, int] | None = None,
     rates: Rates | None = None,
+    loads: Loads | None = None,
 ) -> Plan:
     """Assemble the plan; targets are in wave order, then by priority and name.
 
     ``selected`` are all targets that the policy selects (those left out count for ``maxUnavailable``), ``down`` the
     names of those that are unavailable already. Candidates of a domain without a place left are left out, and said.
     ``limits`` are those of limits.yaml, ``population`` counts the inventory's targets in their domains,
-    ``rates`` is their traffic in the time before, as far as it is known.
+    ``rates`` is their traffic in the time before, ``loads`` how busy they were, as far as it is known.
     Raises PlanError where the order of the targets is a circle, or an irreversible patch lacks its gates.
     The draw of the waves is seeded by policy and rollout: the same again for this rollout, another for the next.
     """
@@ -81,7 +83,8 @@ def freeze_plan(
     planned = [_planned(item, wave_of[item.target.name], policy) for item in moving]
     planned.sort(key=lambda item: (item.wave, item.priority.rank, item.target.name))
     affected = {wave.index: dependents(rules, [item.target for item in planned], wave.targets) for wave in waves}
-    waves = _with_control(rules, everyone, waves, affected, seed)
+    loads = loads.among(wave_of) if loads is not None else None
+    waves = _with_control(rules, everyone, waves, affected, seed, loads)
     refuse_ungated(policy, [(item.target.name, item.undo) for item in planned])
     needed, reason = approval_needed(policy, planned, emergency=emergency)
     return Plan(
@@ -100,7 +103,7 @@ def freeze_plan(
             waves,
             affected,
             watched=bool(rules.watch),
-            controls={wave.index: represented(rules, everyone, wave) for wave in waves[:-1]},
+            controls={wave.index: represented(rules, everyone, wave, loads) for wave in waves[:-1]},
             rates=rates,
         ),
         blocked_domains=tuple(dict.fromkeys(said for _, said in stuck.values())),
@@ -108,6 +111,7 @@ def freeze_plan(
         service_limits=_places(places.services),
         shared_limits=_places(places.shared),
         shared_reboots=shared_reboots(limits, everybody),
+        loads=loads,
         approval_required=needed,
         approval_reason=reason,
         advisories=tuple(sorted({item.advisory for one in moving for item in one.findings} & set(advisories))),
@@ -120,13 +124,14 @@ def _with_control(
     waves: Sequence[PlannedWave],
     affected: Mapping[int, Mapping[str, Sequence[str]]],
     seed: str,
+    loads: Loads | None,
 ) -> tuple[PlannedWave, ...]:
     """Freeze with every wave whom it is compared with: who comes later and does not depend on what it changes."""
     later, found = {target.name for target in targets}, []
     for wave in waves:
         later -= set(wave.targets)
         depending = {name for names in affected[wave.index].values() for name in names}
-        control = choose_control(rules, targets, wave.targets, later - depending, seed)
+        control = choose_control(rules, targets, wave.targets, later - depending, seed, loads)
         found.append(wave.model_copy(update={"control": control}))
     return tuple(found)
 

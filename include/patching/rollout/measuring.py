@@ -228,13 +228,24 @@ async def _measured(
 
 def gauge_of(site: Site, plan: Plan, check: Check) -> tuple[GaugeSource, str]:
     """Give where the values of a check's gauge are read, and by which query; raises ConnectionMissing."""
+    kept = kept_gauge(site, check)
+    if kept is not None:
+        return kept
+    if check.http_json is not None:
+        return PolledValues(site.ledger, plan.rollout, check.name), ""
+    raise ValueError(f'check "{check.name}" has no gauge')
+
+
+def kept_gauge(site: Site, check: Check) -> tuple[GaugeSource, str] | None:
+    """Give the source that has the past of a check's gauge, and the query; None where there is none.
+
+    Raises ConnectionMissing.
+    """
     if check.sql is not None:
         return site.databases(check.sql.connection), check.sql.query
     if check.prometheus is not None and check.prometheus.query is not None:
         return site.metrics(check.prometheus.connection), check.prometheus.query
-    if check.http_json is not None:
-        return PolledValues(site.ledger, plan.rollout, check.name), ""
-    raise ValueError(f'check "{check.name}" has no gauge')
+    return None
 
 
 async def _counts(

@@ -130,6 +130,7 @@ class Planning:
             limits=self.limits,
             population=self.population,
             rates=tried.rates,
+            loads=tried.loads,
         )
         budgets = await look_at_budgets(self.site, self.policy, self.now)
         power = (*plan.power, *short_soaks(plan.waves, tried.scrapes), *tried.said)

@@ -9,22 +9,30 @@ from patching.canary.sides import FIRST_LOOK
 from patching.change import Refusal
 from patching.errors import ConnectionMissing, MetricSourceUnavailable, PlanError
 from patching.plan.document import CheckPower, PlannedWave
-from patching.plan.traffic import Traffic
+from patching.plan.load import Loads, by_requests, by_value, compares_with_control
+from patching.plan.traffic import Rates, Traffic
 from patching.policy import Check, ErrorBudget, Metric, Policy, PrometheusCheck
 from patching.quantity import format_duration
-from patching.rollout.measuring import called, counters, inverted
+from patching.rollout.measuring import called, counters, inverted, kept_gauge
 from patching.rollout.site import Site
 from patching.sources.base import MetricSource
 from patching.target import Target
 from patching.value import Value
 
+LOAD_LOOKS = 12
+"""Values of the time before whose mean is the load that a gauge tells."""
+
 
 class Tried(Value):
-    """What trying the queries gave: what people must know, each check's traffic before, and seconds between samples."""
+    """What trying the queries gave: what people must know, each check's traffic before, and seconds between samples.
+
+    ``loads`` is how busy the targets were, None where no check that compares with a control could tell.
+    """
 
     said: tuple[CheckPower, ...]
     rates: dict[str, dict[str, Traffic]]
     scrapes: dict[str, float]
+    loads: Loads | None
 
 
 async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], now: datetime) -> Tried:
@@ -38,6 +46,7 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
     rates: dict[str, dict[str, Traffic]] = {}
     scrapes: dict[str, float] = {}
     wrong: list[str] = []
+    usable: list[Check] = []
     for check in policy.spec.verify if targets else ():
         if check.metric is None:
             continue
@@ -51,6 +60,7 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
             wrong += [f'check "{check.name}": {_text(item)}' for item in refusals if item.blocking]
             said += [_statement(check.name, item.message) for item in refusals if not item.blocking]
             if not any(item.blocking for item in refusals):
+                usable.append(check)
                 rates[check.name], unread = await _traffic(site, check, targets, now)
                 said += [_statement(check.name, unread)] if unread else []
                 scrapes |= {} if unread else await _interval(site, check, targets, now)
@@ -63,7 +73,34 @@ async def tried_queries(site: Site, policy: Policy, targets: Sequence[Target], n
         said += [_statement(budget.name, item.message) for item in refusals if not item.blocking]
     if wrong:
         raise PlanError(f"nothing was planned, because the rollout could not be judged: {'; '.join(wrong)}")
-    return Tried(said=tuple(said), rates=rates, scrapes=scrapes)
+    loads = await _loads(site, usable, rates, targets, now)
+    return Tried(said=tuple(said), rates=rates, scrapes=scrapes, loads=loads)
+
+
+async def _loads(
+    site: Site, checks: Sequence[Check], rates: Rates, targets: Sequence[Target], now: datetime
+) -> Loads | None:
+    """Take the load from what is counted beside a control, else from the first gauge with a past that tells it.
+
+    A number without a past tells none: there, nothing but the control says how much hosts differ, and controls chosen
+    by that very number would look more alike than hosts are.
+    """
+    requests = {check: {name: one.requests for name, one in found.items()} for check, found in rates.items()}
+    loads = by_requests(checks, requests)
+    for check in checks:
+        rules = check.metric
+        if loads is not None or rules is None or not compares_with_control(check):
+            continue
+        matching = {target.name: called(target, rules) for target in targets}
+        start = now - timedelta(seconds=rules.before)
+        try:
+            kept = kept_gauge(site, check)
+            if kept is not None:
+                values = await kept[0].values(matching, kept[1], start, now, LOAD_LOOKS)
+                loads = by_value(check, values)
+        except (ConnectionMissing, MetricSourceUnavailable) as error:
+            site.log(f"{check.name}: how busy the targets are could not be read: {error}")
+    return loads
 
 
 async def _traffic(

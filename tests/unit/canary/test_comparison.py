@@ -75,6 +75,13 @@ def test_reason_says_shares_requests_and_the_possible_ratio() -> None:
     assert (verdict.numbers.treated_per_host, verdict.numbers.reference_per_host) == (1000, 1000)
 
 
+def test_reason_says_where_the_treated_hosts_are_another_kind_than_the_control() -> None:
+    busy = {"canary": {"a": [12, 3100]}, "control": {"c": [10, 1000], "d": [10, 1000]}, "before": {"a": [50, 5000]}}
+    assert "(3 100 a host, 3.1 × the control's), against" in judge(busy).reason
+    calm = {**busy, "canary": {"a": [12, 400]}}
+    assert "(400 a host, 0.4 × the control's), against" in judge(calm).reason
+
+
 def test_drift_of_the_traffic_share_is_said_with_its_factor() -> None:
     sides = {"control": {"b": [10, 1000]}, "before": {"a": [50, 5000]}, "control_before": {"b": [50, 5000]}}
     drifted = judge({"canary": {"a": [30, 3000]}, **sides})

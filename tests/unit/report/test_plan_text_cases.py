@@ -17,6 +17,7 @@ from patching.advisory import Priority
 from patching.change import Patch, Refusal, Undo
 from patching.plan.document import Exclusion, Plan
 from patching.plan.freeze import Candidate, freeze_plan
+from patching.plan.load import Loads
 from patching.report.plan_text import render_plan
 from patching.target import Target
 from unit.plan.made import NOW, policy, target
@@ -104,7 +105,9 @@ def five_hundred() -> Plan:
     down = [item.target for item in left if item.code == "offline"]
     asks = {"when": {"targetsOver": 20, "reboots": True}, "required": 2, "approvers": ["alice", "bob"]}
     rules = policy("web-os-security", rollout=ROLLOUT, verify=CHECKS, approval=asks)
-    return frozen(candidates, left, selected=hosts, down=down, policy=rules)
+    busy = {host.name: 10.0 + 7 * (number % 11) for number, host in enumerate(hosts)}
+    loads = Loads(check="errors", unit="requests", of=busy)
+    return frozen(candidates, left, selected=hosts, down=down, policy=rules, loads=loads)
 
 
 def blocked_emergency() -> Plan:

@@ -25,11 +25,11 @@ HOSTS = 8
 
 
 class Polled:
-    """A fleet beside a service that tells every host's queue of about 50; the canary's is ``factor`` times as long."""
+    """A fleet beside a service that tells every host's queue of about 50; a harmed one's is ``factor`` times that."""
 
-    def __init__(self, folder: Path, status: Status, hosts: int = HOSTS) -> None:
-        self.status = status
-        check = {"name": "queue", "httpJson": {"url": f"{status.url}/status", "pointer": "/queue/{name}"}}
+    def __init__(self, folder: Path, status: Status, hosts: int = HOSTS, factor: float = 4, **more: str) -> None:
+        self.status, self.factor = status, factor
+        check = {"name": "queue", "httpJson": {"url": f"{status.url}/status", "pointer": "/queue/{name}"}, **more}
         waves = [{"canary": {"count": 1}, "soak": "10m"}, {"size": "100%", "soak": "10m"}]
         self.fleet = Fleet(folder, hosts=hosts, rollout={"waves": waves}, verify=[check])
         self.harmed: set[str] = set()
@@ -41,7 +41,7 @@ class Polled:
 
     def answer(self, _path: str) -> tuple[int, bytes]:
         queue = {
-            name: 50 * self.noise.lognormvariate(0, 0.05) * (4 if name in self.harmed else 1)
+            name: 50 * self.noise.lognormvariate(0, 0.05) * (self.factor if name in self.harmed else 1)
             for name in self.fleet.names
         }
         return 200, json.dumps({"queue": queue}).encode()
@@ -233,10 +233,41 @@ async def test_connection_that_is_deleted_after_planning_holds(polled: Polled) -
     assert "does not exist" in answer.sentence
 
 
-async def test_two_controls_tell_nothing_and_hold(tmp_path: Path, status: Status) -> None:
-    """Without a past, only three controls say how much hosts differ."""
-    polled = Polled(tmp_path, status, hosts=3)
-    await polled.applied()
+NOT_KNOWN = "how much hosts differ is not known"
+
+
+@pytest.mark.parametrize(
+    ("controls", "factor", "inconclusive", "verdict", "why"),
+    [
+        (0, 40, "hold", VerdictName.HOLD, "no comparison has enough data"),
+        (2, 1, "hold", VerdictName.HOLD, NOT_KNOWN),
+        (2, 4, "hold", VerdictName.HOLD, "not beyond chance yet"),
+        (2, 40, "hold", VerdictName.UNDO, "more than tolerated"),
+        (2, 1, "promote", VerdictName.PROMOTE, NOT_KNOWN),
+        (3, 1, "hold", VerdictName.PROMOTE, "no alarm"),
+        (3, 4, "hold", VerdictName.UNDO, "more than tolerated"),
+    ],
+)
+async def test_first_wave_without_a_past_is_promoted_from_three_controls_on_and_undone_only_for_gross_harm(
+    tmp_path: Path, status: Status, controls: int, factor: float, inconclusive: str, verdict: VerdictName, why: str
+) -> None:
+    polled = Polled(tmp_path, status, hosts=controls + 1, onInconclusive=inconclusive, factor=factor)
+    polled.harmed.update(await polled.applied())
     answer = await polled.soaked()
-    assert answer.verdict is VerdictName.HOLD
-    assert "how much hosts differ is not known" in answer.sentence
+    assert answer.verdict is verdict, answer.sentence
+    assert why in answer.sentence
+
+
+async def test_source_without_an_answer_holds_even_where_undecided_is_promoted(tmp_path: Path, status: Status) -> None:
+    """F9: ``onInconclusive: promote`` waves through what was measured, never what was not."""
+    polled = Polled(tmp_path, status, onInconclusive="promote")
+    await polled.applied()
+    status.answer = lambda _path: (401, b"")
+    assert (await polled.soaked()).verdict is VerdictName.HOLD
+
+
+async def test_number_without_a_past_tells_no_load(polled: Polled) -> None:
+    """Nothing but the control says how much hosts differ: controls chosen by that number would look too much alike."""
+    await polled.fleet.plan()
+    assert polled.fleet.frozen.loads is None
+    assert polled.status.asked["/status"] == 1

@@ -69,6 +69,27 @@ async def test_traffic_that_cannot_be_read_hides_nothing_else(tmp_path: Path) ->
     assert any("how many requests come is not known" in text for text in said)
 
 
+async def test_plan_keeps_how_busy_the_targets_were_and_says_how_the_control_compares(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.metrics.silent = {fleet.names[0]}
+    await fleet.plan()
+    loads = fleet.frozen.loads
+    assert loads is not None
+    assert loads.of == dict.fromkeys(sorted(fleet.names[1:]), 0.2778)
+    said = [item.statement for item in fleet.frozen.power if item.check == "control"]
+    assert any("0.278 requests a second a host before, 0.278 at the control (1 ×)" in text for text in said)
+
+
+async def test_load_that_nobody_knows_stops_no_plan_and_is_said(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.metrics.down = True
+    await fleet.plan()
+    said = [item.statement for item in fleet.frozen.power if item.check == "control"]
+    assert said
+    assert all("load not known, so chosen by service, zone and lot" in text for text in said)
+    assert fleet.frozen.loads is None
+
+
 async def test_connection_that_does_not_exist_is_an_error_of_the_plan(tmp_path: Path) -> None:
     def missing(name: str) -> MetricSource:
         raise ConnectionMissing(f'connection "{name}" is not defined')

@@ -7,11 +7,12 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from patching.canary.plot import plot_of
-from patching.errors import PlanError
+from patching.errors import MetricSourceUnavailable, PlanError
 from patching.ledger.entry import EntryKind
 from patching.rollout.answers import VerdictName
 from patching.sources.base import Connection
@@ -128,3 +129,30 @@ async def test_plan_says_who_has_no_row(shop: Shop) -> None:
     shop.run("DELETE FROM queue WHERE host = 'web-03'")
     await shop.fleet.plan()
     assert any("no current row (of the last hour) for web-03" in item.statement for item in shop.fleet.frozen.power)
+
+
+async def test_gauge_with_a_past_tells_the_load_where_nothing_counts_requests(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.run("UPDATE queue SET depth = 10 * depth WHERE host = 'web-01'")
+    await shop.fleet.plan()
+    loads = shop.fleet.frozen.loads
+    assert loads is not None
+    assert (loads.check, loads.unit, sorted(loads.of)) == ("queue", "value", sorted(shop.fleet.names))
+    assert loads.of["web-01"] == pytest.approx(500, rel=0.05)
+    assert loads.of["web-02"] == pytest.approx(50, rel=0.05)
+
+
+async def test_gauge_that_cannot_be_read_for_its_load_stops_no_plan(tmp_path: Path) -> None:
+    class Once(SqlSource):
+        async def values(self, matchers: Any, query: str, start: Any, end: Any, number: int) -> Any:
+            if number > 1:
+                raise MetricSourceUnavailable("the database is gone since the query was tried")
+            return await super().values(matchers, query, start, end, number)
+
+    shop = Shop(tmp_path)
+    source = Once(Connection(id="shop", type="sqlite", host=str(shop.file)))
+    shop.fleet.site = replace(shop.fleet.site, databases=lambda _name: source)
+    await shop.fleet.plan()
+    assert shop.fleet.frozen.loads is None
+    said = [item.statement for item in shop.fleet.frozen.power if item.check == "control"]
+    assert all("load not known" in text for text in said)
