@@ -26,7 +26,7 @@ from patching.rollout.settling import settle
 from patching.rollout.site import Site
 from patching.rollout.states import BEFORE_APPROVAL, FINAL, RolloutState
 from patching.rollout.undo_failure import tend_failed_undo
-from patching.rollout.undoing import undo_wave
+from patching.rollout.undoing import to_undo, undo_wave
 from patching.value import Value
 
 MOST = 1000
@@ -164,7 +164,7 @@ async def _move_on(site: Site, row: RolloutRow, plan: Plan) -> list[str]:
             return []
         say_waiting(site, row.id, reason)
         return [f"{row.id}: {reason}"]
-    if row.state is RolloutState.UNDOING:
+    if row.state is RolloutState.UNDOING or _failed_and_not_undone(site, row, plan):
         stopped = site.ledger.stopped()
         if stopped is not None:
             return [f"{row.id}: the undo is not finished, but everything is stopped: {stopped}"]
@@ -176,6 +176,13 @@ async def _move_on(site: Site, row: RolloutRow, plan: Plan) -> list[str]:
         if moved(site, row.id, expired, reason=reason, only_from=BEFORE_APPROVAL) is expired:
             return [f"{row.id}: {reason}"]
     return []
+
+
+def _failed_and_not_undone(site: Site, row: RolloutRow, plan: Plan) -> bool:
+    """Whether a held rollout has an undo left that found no place, or whose run was lost."""
+    if row.state is not RolloutState.HELD or plan.policy.spec.on_failure.undo == "never":
+        return False
+    return bool(to_undo(site.ledger.targets(row.id), row.state, None))
 
 
 def next_run(site: Site, row: RolloutRow, plan: Plan, now: datetime) -> GoOn | None:

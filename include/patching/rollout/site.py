@@ -34,7 +34,8 @@ class Site:
     ``people`` resolves approver groups to user names. ``run_active`` says whether a DAG run (``dag::run``) is still at
     work, None when nobody knows it, and ``run_lost`` how one that wrote no report was lost, None where a person ended
     it or nobody can tell. ``crash`` is called with the name of each crash point: production does nothing there, fault
-    tests kill the process. ``lease_ttl``, ``patience`` (how long the ledger may be gone) and ``poll`` (how often a host
+    tests kill the process. ``lease_ttl``, ``patience`` (how long the ledger may be gone, and how long an
+    undo waits for a place that nobody leaves) and ``poll`` (how often a host
     that reboots, or a place among those, is looked for again) are seconds.
     ``look_every`` is how often (seconds) the error budgets are looked at while a wave is applied.
     ``pause`` lets that many seconds of ``clock`` pass before a target's next try.

@@ -43,7 +43,7 @@ TRANSITIONS: dict[RolloutState, dict[RolloutState, str]] = {
     },
     S.WAITING: {
         S.RUNNING: "a wave's gate opened",
-        S.HELD: "a gate or a person holds it",
+        S.HELD: "a gate, a person, or an undo that finds no place holds it",
         S.COMPLETED: "every target had ended already",
         S.ABORTED: "a person aborted it",
         S.SUPERSEDED: "a newer plan or an emergency took over its targets",
@@ -51,7 +51,7 @@ TRANSITIONS: dict[RolloutState, dict[RolloutState, str]] = {
     },
     S.RUNNING: {
         S.WAITING: "the window closed, or the next wave's gate waits",
-        S.HELD: "a verdict, a budget or a person holds it",
+        S.HELD: "a verdict, a budget, a person, or an undo that finds no place holds it",
         S.UNDOING: "a verdict says undo",
         S.COMPLETED: "every wave was promoted and verified",
         S.ABORTED: "a person aborted it",

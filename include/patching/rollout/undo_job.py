@@ -26,7 +26,8 @@ class UndoJob(TargetJob):
     """Undoes one target: settles what is open, probes, downgrades, and proves it by what the target runs.
 
     ``obstacles`` speak against that: where one of their components was changed, nothing is tried. ``stays`` is why the
-    target must stay as it is whatever was changed on it. In both cases only what stands entered is left.
+    target must stay as it is whatever was changed on it. In both cases only what stands entered is left. ``worked``: it
+    had its lease.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class UndoJob(TargetJob):
         super().__init__(record, plan, planned, channel, driver, row)
         self.obstacles = obstacles
         self.stays = stays
+        self.worked = False
 
     async def run(self, due: Callable[[TargetRow], bool]) -> JobResult | Busy:
         """Do the whole undo; Busy when a lease is not to be had yet. Raises FenceLost, LedgerUnavailable.
@@ -54,6 +56,7 @@ class UndoJob(TargetJob):
         busy = await self.acquire(target_claims(self.plan, self.target))
         if busy is not None:
             return busy
+        self.worked = True
         ended = await self._undone_meanwhile() or await self._no_longer(due)
         if ended is not None:
             return ended

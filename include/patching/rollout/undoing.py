@@ -27,6 +27,7 @@ from patching.rollout.states import AT_WORK, RolloutState
 from patching.rollout.undo_failure import NOT_UNDONE, tend_failed_undo
 from patching.rollout.undo_job import UndoJob
 from patching.rollout.undo_stop import CHANGED, left_by_stop, may_begin, told_left
+from patching.rollout.undo_wait import UndoWait, told_busy
 
 BUSY_PAUSE = 0.5
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,9 +56,10 @@ def to_undo(rows: Sequence[TargetRow], state: RolloutState, wave: int | None) ->
 async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str, *, once: bool = False) -> UndoSummary:
     """Undo what must be undone after one wave, or (``wave`` None, the final sweep) in the whole rollout.
 
-    ``once``: who finds no place is tried again only as long as others end; it stays open, and the summary says so.
-    Skipped unless the ledger says so. After the sweep the rollout is ``undone``, or ``held`` where an undo failed:
-    then an incident locks the policy (F10).
+    Who finds no place waits as long as somebody may free it (``UndoWait``), with ``once`` only as long as others end;
+    then it stays open, and it and the summary say so. A rollout that is being undone stays so, and reconciling goes on
+    with it; one at work is held. Skipped unless the ledger says so. After the sweep the rollout is ``undone``, or
+    ``held`` where an undo failed: then an incident locks the policy (F10).
     """
     row, plan = site.ledger.rollout(rollout), frozen_plan(site, rollout)
     if row is None or plan is None:
@@ -76,6 +78,10 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str, *, 
     if never:
         return UndoSummary(wave=wave, sentence="the policy says onFailure.undo: never", skipped=True)
     free_ended(site, rollout)
+    if busy and row.state in AT_WORK:
+        # It must not be completed, or go on, while a target that failed is not undone.
+        reason = f"not all is undone yet: {told_busy(busy)}; resume it then"
+        moved(site, rollout, RolloutState.HELD, reason=reason, only_from=AT_WORK)
     incident = await tend_failed_undo(site, plan)
     if wave is None:
         _close(site, rollout, row.state, incident)
@@ -98,8 +104,9 @@ async def _undo_all(
     *,
     once: bool = False,
 ) -> dict[str, str]:
-    """Undo all, in rounds, until one ends nobody. Gives who found no place then (with ``once``), and why not."""
-    work = _UndoRun(record, plan, wave, stays, await record.call(proof, record.site.ledger, plan), once=once)
+    """Undo all, in rounds, until one ends nobody. Gives who found no place then, and why not."""
+    wait = UndoWait(record, {row.target for row in rows})
+    work = _UndoRun(record, plan, wave, stays, await record.call(proof, record.site.ledger, plan), wait, once=once)
     while True:
         left = await work.round(rows)
         if len(left) in (0, len(rows)):
@@ -114,10 +121,18 @@ class _UndoRun:
     """
 
     def __init__(
-        self, record: Record, plan: Plan, wave: int | None, stays: Mapping[str, str], known: Proof, *, once: bool
+        self,
+        record: Record,
+        plan: Plan,
+        wave: int | None,
+        stays: Mapping[str, str],
+        known: Proof,
+        wait: UndoWait,
+        *,
+        once: bool,
     ) -> None:
         self.record, self.plan, self.wave = record, plan, wave
-        self.stays, self.known, self.once = stays, known, once
+        self.stays, self.known, self.wait, self.once = stays, known, wait, once
         self.busy: dict[str, str] = {}
         driver = plan.policy.spec.driver
         self.channel = record.site.channel(driver.connection)
@@ -170,19 +185,24 @@ class _UndoRun:
                 said = answer.sentence
                 await say_target_waits(record, row.target, f"{said}; then it is undone")
             await record.free_left()
-            if self.once:
-                self.busy[row.target] = said
-                await record.write(lambda transaction: transaction.leave_queue(self.plan.rollout, row.target))
+            in_vain = await self.wait.in_vain(answer)
+            if in_vain is not None or self.once:
+                await self._leave_open(row, in_vain or said)
                 return
             await asyncio.sleep(BUSY_PAUSE)
         record.site.log(f"{row.target}: undo: {answer.outcome.value}: {answer.reason}")
 
+    async def _leave_open(self, row: TargetRow, said: str) -> None:
+        self.busy[row.target] = said
+        await say_target_waits(self.record, row.target, f"{said}; then it is undone")
+        await self.record.write(lambda transaction: transaction.leave_queue(self.plan.rollout, row.target))
+
     async def _try(self, planned: PlannedTarget, row: TargetRow) -> JobResult | Busy:
         against, why = self.known.obstacles(planned), self.stays.get(row.target, "")
         async with self.room:
-            return await UndoJob(
-                self.record, self.plan, planned, self.channel, self.driver, row, obstacles=against, stays=why
-            ).run(self._due)
+            job = UndoJob(self.record, self.plan, planned, self.channel, self.driver, row, obstacles=against, stays=why)
+            with self.wait.trying(job):
+                return await job.run(self._due)
 
     def _due(self, row: TargetRow) -> bool:
         now = self.record.site.ledger.rollout(self.plan.rollout)
@@ -237,10 +257,5 @@ def _summary(site: Site, rollout: str, wave: int | None, asked: Sequence[str], b
     bad = [row.target for row in rows if row.undo_outcome is not Outcome.UNDONE and row.target not in left]
     said = [f"{counts.get('undone', 0)} of {len(rows)} undone"]
     said += [f"NOT undone: {', '.join(bad)}"] if bad else []
-    said += [*told_left(kept), *_told_busy(busy)]
+    said += [*told_left(kept), *([told_busy(busy)] if busy else [])]
     return UndoSummary(wave=wave, counts=counts, sentence="; ".join(said), bad=bool(bad or kept))
-
-
-def _told_busy(busy: Mapping[str, str]) -> list[str]:
-    more = f" (and {len(busy) - 1} more wait)" if len(busy) > 1 else ""
-    return [f"{name} {said}{more}" for name, said in list(busy.items())[:1]]
