@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from demo.stage import USERS, Stage
+from e2e.shop import Shop, open_shop
 from lab import Lab
 from patching.cli.airflow_api import AirflowApi, AirflowApiError
 from patching.ledger.store import open_ledger
@@ -101,11 +102,11 @@ class Run:
 class World:
     """The lab, its policies, and an Airflow that carries them out."""
 
-    def __init__(self, lab: Lab, folder: Path, ledger_url: str | None = None) -> None:
+    def __init__(self, lab: Lab, folder: Path, ledger_url: str | None = None, **settings: str) -> None:
         self.lab = lab
         self.numbers = itertools.count(1)
         self.stage = Stage.make(folder, lab, ledger_url)
-        self.settings: dict[str, str] = {**self.stage.settings(), "AIRFLOW__PATCHING__LEASE_TTL": "6"}
+        self.settings: dict[str, str] = {**self.stage.settings(), "AIRFLOW__PATCHING__LEASE_TTL": "6", **settings}
         self.airflow = self.make_airflow(folder / "airflow")
 
     def make_airflow(self, home: Path) -> LocalAirflow:
@@ -178,11 +179,18 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def shop(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """What the shop itself tells of the lab's hosts."""
+    with open_shop(tmp_path_factory.mktemp("shop"), [host.name for host in lab.hosts]) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def world(lab: Lab, shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The world of the end-to-end tests, with the good release published."""
     lab.repository.replace({})
     lab.restore()
-    made = World(lab, tmp_path_factory.mktemp("world"))
+    made = World(lab, tmp_path_factory.mktemp("world"), **shop.connections())
     lab.publish("v2")
     made.stage.sync_advisories()
     try:

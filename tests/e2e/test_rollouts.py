@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from e2e.conftest import Run, World
+from e2e.shop import CHECKS, PASSWORD, Shop
+from patching.ledger.entry import EntryKind
 
 pytest_plugins = ["lab.fixtures"]
 pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.airflow]
@@ -36,9 +38,16 @@ SLOW = ("  reboot:", '  hooks: [{command: {name: slow, enter: "sleep 6"}}]\n  re
 ASKS = ("approval: {required: 0}", "approval: {required: 2, approvers: [alice, bob]}")
 
 
+# A round of the page every ten seconds, so a longer soak has one for certain.
+ASKED = (("verify:\n", f"verify:{CHECKS}"), ("soak: 8s", "soak: 11s"), ("soak: 7s", "soak: 11s"))
+
+
 def good(world: World) -> Run:
-    """Two people approve; in the middle of the first wave the policy's file breaks, and it stays broken."""
-    path = world.policy("good", GOOD_HOSTS, ASKS)
+    """Two people approve; in the middle of the first wave the policy's file breaks, and it stays broken.
+
+    The shop's page and its database are asked, too.
+    """
+    path = world.policy("good", GOOD_HOSTS, ASKS, *ASKED)
     run = world.trigger("patch__good", {"reason": "end-to-end: good"})
     run.answer("alice", "approve.person_1")
     run.answer("bob", "approve.person_2")
@@ -105,6 +114,35 @@ def test_good_update_approved_by_two_people_reaches_every_host_although_its_poli
     assert world.twice(GOOD_HOSTS) == []
     answers = {item["person"] for item in run.view()["approval"]["answers"]}
     assert answers == {"alice", "bob"}
+
+
+def test_page_with_a_password_and_database_are_asked_in_both_waves_and_the_password_is_nowhere(
+    world: World, shop: Shop, campaign: dict[str, Future[Any]]
+) -> None:
+    """S5: the page has no past, and is asked while a wave is applied and by the judge; the rows have one."""
+    run = campaign["good"].result()
+    entries = world.ledger.entries(run.view()["rollout"]["id"])
+    rounds = [item.body for item in entries if item.kind is EntryKind.POLLED]
+    for wave, asked in ((1, set(GOOD_HOSTS)), (2, set(GOOD_HOSTS) - set(canary_of(run)))):
+        told = [set(item["values"]) for item in rounds if item["wave"] == wave]
+        assert len(told) >= 2
+        assert all(hosts == asked for hosts in told)
+    assert (shop.refused, [item["failed"] for item in rounds if item["failed"]]) == (0, [])
+    verdicts = [item.body for item in entries if item.kind is EntryKind.VERDICT]
+    assert [item["verdict"] for item in verdicts] == ["promote", "promote"]
+    page, rows = ([judged(item, name) for item in verdicts] for name in ("waiting-orders", "open-carts"))
+    assert [(item["verdict"], item["comparison"]) for item in rows] == [("promote", "control"), ("promote", "before")]
+    assert [(item["verdict"], item["comparison"]) for item in page] == [
+        ("inconclusive", "control"),
+        ("inconclusive", "before"),
+    ]
+    assert all("fewer than 5 values are too few to promote on" in item["reason"] for item in page)
+    assert PASSWORD not in str(entries) + run.note()
+
+
+def judged(verdict: dict[str, Any], check: str) -> dict[str, Any]:
+    """Give what a wave's verdict says of one check."""
+    return next(item for item in verdict["checks"] if item["name"] == check)
 
 
 def test_judge_marked_success_opens_no_next_wave(world: World, campaign: dict[str, Future[Any]]) -> None:
