@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -18,6 +18,7 @@ from patching.rollout.states import RolloutState
 
 STEP = {"name": "upgrade", "phase": "apply", "kind": "act", "call": {"script": "true", "sudo": True}}
 
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 _INTENT = {"step": {**STEP, "note": "\x00 ü \u2028"}, "generation": 0}
 EVERY_SHAPE = [
     entry(K.GATE, "g", wave=1, share=0.5, whole=2.0, large=2**53 - 1, none=None, nested={"b": [True, {}], "a": "x"}),
@@ -338,15 +339,30 @@ class WritingContract:
         opened(ledger)
         row = ledger.rollout(R)
         assert row is not None
-        before = ledger.standing(R)
+        before = ledger.standing(R, now=NOW)
         assert (before.stopped, before.state, list(before.outcomes)) == (None, row.state, ledger.outcomes(R))
         ledger.append(entry(K.STOP_SWITCH, "stop:1", chain=CONTROL, actor="eva", on=True, reason="incident 7"))
         ledger.append(entry(K.TARGET_OUTCOME, "out:a", target="a", outcome="failed", reason="x", signature="apt:100"))
-        after = ledger.standing(R)
+        after = ledger.standing(R, now=NOW)
         assert (after.stopped, list(after.outcomes)) == (ledger.stopped(), ledger.outcomes(R))
         assert after.stopped
         assert after.outcomes != before.outcomes
-        assert ledger.standing("nobody").state is None
+        assert ledger.standing("nobody", now=NOW).state is None
+
+    def test_what_a_job_must_know_is_read_together_and_says_the_same_as_each_alone(self, ledger: SqlLedger) -> None:
+        opened(ledger)
+        ledger.append(entry(K.INTENT, "i:s1", target="a", step="s1").model_copy(update={"body": _INTENT}))
+        ledger.append(entry(K.TARGET_OUTCOME, "out:b", target="b", outcome="offline", reason="x", signature="offline"))
+        kept = {"reason": "bad disk", "until": (NOW + timedelta(days=1)).isoformat()}
+        ledger.append(entry(K.QUARANTINED, "q:c", target="c", **kept))
+        known = ledger.known(R, "a")
+        assert (known.row, list(known.entries)) == (ledger.target(R, "a"), ledger.entries(R, target="a"))
+        assert known.entries
+        assert known.down == {row.target for row in ledger.down(R)} == {"b"}
+        assert list(ledger.standing(R, now=NOW).quarantines) == ledger.quarantines(now=NOW)
+        assert [item.target for item in ledger.standing(R, now=NOW).quarantines] == ["c"]
+        assert ledger.standing(R, now=NOW + timedelta(days=2)).quarantines == ()
+        assert ledger.known(R, "nobody").row is None
 
     def test_only_targets_not_begun_are_superseded(self, ledger: SqlLedger) -> None:
         opened(ledger)

@@ -60,14 +60,6 @@ class OutcomeCount(Value):
     targets: int
 
 
-class Standing(Value):
-    """What decides whether a rollout may begin more: the stop switch's reason, its state (None = gone), outcomes."""
-
-    stopped: str | None
-    state: RolloutState | None
-    outcomes: tuple[OutcomeCount, ...]
-
-
 class Intent(Value):
     """Projection of one act: an intent without an outcome is *unknown*."""
 
@@ -148,6 +140,26 @@ class Quarantine(Value):
     until: datetime | None = None
 
 
+class Standing(Value):
+    """What decides whether a rollout may begin more.
+
+    The stop switch's reason, the rollout's state (None = gone), how its targets ended, and who is in quarantine.
+    """
+
+    stopped: str | None
+    state: RolloutState | None
+    outcomes: tuple[OutcomeCount, ...]
+    quarantines: tuple[Quarantine, ...] = ()
+
+
+class Known(Value):
+    """What the ledger has of one target of a rollout, and which of the rollout's targets are ``down``."""
+
+    row: TargetRow | None
+    entries: tuple[LedgerEntry, ...]
+    down: frozenset[str]
+
+
 class Beat(Value):
     """When something was last heard of, by the ledger's clock, and how often it was."""
 
@@ -208,6 +220,10 @@ class LedgerTransaction(Protocol):
 
     def leave_queue(self, rollout: str, target: str) -> None:
         """Take a target that wants its lease no more out of the queue, so that it keeps nobody waiting."""
+        ...
+
+    def stopped(self) -> str | None:
+        """Reason of the stop switch that is on for everything, None when it is off."""
         ...
 
 
@@ -307,8 +323,12 @@ class Ledger(Protocol):
         """Count a rollout's targets by wave, outcome and signature: as cheap for thousands as for ten."""
         ...
 
-    def standing(self, rollout: str) -> Standing:
+    def standing(self, rollout: str, *, now: datetime) -> Standing:
         """Read together what decides whether a rollout may begin more: it is asked before every change job."""
+        ...
+
+    def known(self, rollout: str, target: str) -> Known:
+        """Read together what a change job must know of its target once it holds the lease."""
         ...
 
     def past_jobs(self, policy: str, *, limit: int = 500) -> list[PastJob]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from patching.change import Outcome, TargetState
 from patching.ledger import schema
-from patching.ledger.base import Intent, OutcomeCount, PastJob, Quarantine, RolloutRow, TargetRow
+from patching.ledger.base import Intent, Known, OutcomeCount, PastJob, Quarantine, RolloutRow, Standing, TargetRow
 from patching.ledger.entry import EntryKind, LedgerEntry
 from patching.ledger.recorder import entry_from
 from patching.rollout.states import FINAL
@@ -48,6 +48,7 @@ _DOWN = (
     .order_by(TARGET.wave, TARGET.target)
 )
 _SWITCH = sa.select(schema.stop_switch)
+_KEPT_APART = sa.select(schema.quarantine).order_by(schema.quarantine.c.target)
 _OF_TARGET = (
     sa.select(schema.entry)
     .where(
@@ -210,8 +211,7 @@ def intents(connection: sa.Connection, rollout: str | None, target: str | None, 
 
 def quarantines(connection: sa.Connection, now: datetime) -> list[Quarantine]:
     """List targets in quarantine at a moment, by name."""
-    query = sa.select(schema.quarantine).order_by(schema.quarantine.c.target)
-    found = [Quarantine.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+    found = [Quarantine.model_validate(dict(row)) for row in connection.execute(_KEPT_APART).mappings()]
     return [item for item in found if item.until is None or item.until > now]
 
 
@@ -221,6 +221,26 @@ def stopped(connection: sa.Connection) -> str | None:
     if row is None or not row.engaged:
         return None
     return row.reason or "the stop switch is on; no reason was given"
+
+
+def standing(connection: sa.Connection, rollout: str, now: datetime) -> Standing:
+    """Give what decides whether a rollout may begin more."""
+    row = rollout_row(connection, rollout)
+    return Standing(
+        stopped=stopped(connection),
+        state=row.state if row else None,
+        outcomes=tuple(outcome_counts(connection, rollout)),
+        quarantines=tuple(quarantines(connection, now)),
+    )
+
+
+def known(connection: sa.Connection, rollout: str, target: str) -> Known:
+    """Give one target's row and entries, and which targets of its rollout are down."""
+    return Known(
+        row=one_target(connection, rollout, target),
+        entries=tuple(entries(connection, rollout, 0, (), target, None)),
+        down=frozenset(row.target for row in down_rows(connection, rollout)),
+    )
 
 
 def _rollout(row: sa.RowMapping) -> RolloutRow:

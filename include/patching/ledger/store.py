@@ -21,6 +21,7 @@ from patching.ledger.base import (
     Fence,
     Head,
     Intent,
+    Known,
     Lease,
     LedgerTransaction,
     OutcomeCount,
@@ -286,15 +287,15 @@ class SqlLedger:
         with self._database.reading() as connection:
             return reading.outcome_counts(connection, rollout)
 
-    def standing(self, rollout: str) -> Standing:
+    def standing(self, rollout: str, *, now: datetime) -> Standing:
         """Read together what decides whether a rollout may begin more."""
         with self._database.reading() as connection:
-            row = reading.rollout_row(connection, rollout)
-            return Standing(
-                stopped=reading.stopped(connection),
-                state=row.state if row else None,
-                outcomes=tuple(reading.outcome_counts(connection, rollout)),
-            )
+            return reading.standing(connection, rollout, now)
+
+    def known(self, rollout: str, target: str) -> Known:
+        """Read together what a change job must know of its target once it holds the lease."""
+        with self._database.reading() as connection:
+            return reading.known(connection, rollout, target)
 
     def past_jobs(self, policy: str, *, limit: int = 500) -> list[PastJob]:
         """List the latest change jobs of a policy that ended well, in all its rollouts."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from patching.errors import LedgerError, TransitionRefused
-from patching.ledger import lease_queue, leases, schema
+from patching.ledger import lease_queue, leases, reading, schema
 from patching.ledger.base import Busy, Claim, Fence, Lease
 from patching.ledger.chain import canonical_text
 from patching.ledger.entry import EntryKind, LedgerEntry, NewEntry
@@ -74,6 +74,10 @@ class SqlTransaction:
     def leave_queue(self, rollout: str, target: str) -> None:
         """Take a target that wants its lease no more out of the queue; one that does not wait is no error."""
         lease_queue.leave(self._recorder.connection, rollout, target)
+
+    def stopped(self) -> str | None:
+        """Reason of the stop switch that is on for everything, None when it is off."""
+        return reading.stopped(self._recorder.connection)
 
 
 def _check_kind(entry: NewEntry) -> None:

@@ -20,18 +20,69 @@ from patching.ledger.entry import LedgerEntry, NewEntry
 
 T = TypeVar("T")
 
-Work = Callable[[LedgerTransaction], Any]
-
 LARGEST_GROUP = 256
 READERS = 2
+READ_TOGETHER = 8
+"""How many readings one thread takes at a time: the answers of all of them wait for the slowest."""
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    work: Work
+    """A caller that waits; ``alone`` does the same as ``work`` faster where nothing else waits."""
+
+    work: Callable[..., Any]
     alone: Callable[[], Any] | None
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Any]
+
+
+class _Desk:
+    """Threads that take what waits in batches; the answers of a batch go back to their callers in one call.
+
+    Each call into another thread, and back, costs more CPU than most questions to the ledger do.
+    """
+
+    def __init__(self, name: str, threads: int, most: int, serve: Callable[[Sequence[_Waiting]], list[Any]]) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
+        self._most = most
+        self._serve = serve
+        self._waiting: deque[_Waiting] = deque()
+        self._lock = threading.Lock()
+        self._idle = threads
+        self._closed = False
+
+    async def answer(self, work: Callable[..., T], alone: Callable[[], T] | None = None) -> T:
+        """Have work done by a thread; raises LedgerError once the desk is closed."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(work, alone, loop, loop.create_future())
+        with self._lock:
+            if self._closed:
+                raise LedgerError(
+                    "this writer is closed: nothing was written; a change job outlived its rollout's task"
+                )
+            self._waiting.append(waiting)
+            if self._idle:
+                self._idle -= 1
+                self._pool.submit(self._work)
+        answer: T = await waiting.answer
+        return answer
+
+    async def close(self) -> None:
+        """Do what was accepted, then end the threads."""
+        with self._lock:
+            self._closed = True
+        await asyncio.to_thread(self._pool.shutdown, wait=True)
+
+    def _work(self) -> None:
+        while batch := self._batch():
+            _deliver(batch, self._serve(batch))
+
+    def _batch(self) -> list[_Waiting]:
+        with self._lock:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
+            if not batch:
+                self._idle += 1
+        return batch
 
 
 class LedgerWriter:
@@ -39,13 +90,9 @@ class LedgerWriter:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-writer")
+        self._writing = _Desk("ledger-writer", 1, LARGEST_GROUP, self._commit)
         # A reader that stood behind a commit would wait for a disk that it does not need.
-        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="ledger-reader")
-        self._waiting: deque[_Waiting] = deque()
-        self._lock = threading.Lock()
-        self._scheduled = False
-        self._closed = False
+        self._reading = _Desk("ledger-reader", READERS, READ_TOGETHER, _read)
 
     async def append(self, entry: NewEntry, fence: Fence | None = None) -> LedgerEntry:
         """Write one entry and wait until it is committed; errors are those of ``Ledger.append``.
@@ -53,67 +100,26 @@ class LedgerWriter:
         A caller that is cancelled while it waits does not take the entry back: it may be written.
         """
         alone = partial(self._ledger.append, entry, fence)
-        return await self._written(lambda transaction: transaction.append(entry, fence), alone)
+        return await self._writing.answer(lambda transaction: transaction.append(entry, fence), alone)
 
     async def write(self, work: Callable[[LedgerTransaction], T]) -> T:
         """Do work in the next group's transaction and wait until it is committed; only then is the answer given.
 
         The work may be done again where a neighbour fails: it must only use the transaction.
         """
-        return await self._written(work, None)
-
-    async def _written(self, work: Callable[[LedgerTransaction], T], alone: Callable[[], T] | None) -> T:
-        """Wait until work is committed; ``alone`` does the same faster where nothing else waits."""
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(work, alone, loop, loop.create_future())
-        with self._lock:
-            self._refuse_if_closed()
-            self._waiting.append(waiting)
-            if not self._scheduled:
-                self._scheduled = True
-                self._thread.submit(self._commit)
-        answer: T = await waiting.answer
-        return answer
+        return await self._writing.answer(work)
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a blocking call that reads; it sees everything whose writing was waited for."""
-        with self._lock:
-            self._refuse_if_closed()
-            future = self._readers.submit(function, *args, **kwargs)
-        return await asyncio.wrap_future(future)
+        return await self._reading.answer(partial(function, *args, **kwargs))
 
     async def close(self) -> None:
         """Commit what was accepted, then end the threads; afterwards nothing is accepted."""
-        with self._lock:
-            self._closed = True
-        await asyncio.to_thread(self._thread.shutdown, wait=True)
-        await asyncio.to_thread(self._readers.shutdown, wait=True)
+        await self._writing.close()
+        await self._reading.close()
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise LedgerError("this writer is closed: nothing was written; a change job outlived its rollout's task")
-
-    def _commit(self) -> None:
-        """Commit one group; runs in the writer thread."""
-        with self._lock:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
-        for waiting, result in zip(group, self._write(group), strict=True):
-            _deliver(waiting, result)
-        with self._lock:
-            self._scheduled = bool(self._waiting)
-            more = self._scheduled
-        if more:
-            self._commit_later()
-
-    def _commit_later(self) -> None:
-        try:
-            self._thread.submit(self._commit)
-        except RuntimeError:
-            # The writer is being closed and its thread takes no new work: finish here, nothing accepted is lost.
-            self._commit()
-
-    def _write(self, group: Sequence[_Waiting]) -> list[Any]:
-        """Give what each piece of work returned, or the exception that its caller gets."""
+    def _commit(self, group: Sequence[_Waiting]) -> list[Any]:
+        """Commit one group; gives what each piece of work returned, or the exception that its caller gets."""
         alone = group[0].alone if len(group) == 1 else None
         try:
             if alone is not None:
@@ -124,17 +130,33 @@ class LedgerWriter:
         except Exception as error:  # noqa: BLE001 - every failure goes to the caller whose work failed
             if len(group) == 1:
                 return [error]
-        return [self._write([item])[0] for item in group]
+        return [self._commit([item])[0] for item in group]
 
 
-def _deliver(waiting: _Waiting, result: Any) -> None:
-    def settle() -> None:
-        if waiting.answer.done():
-            return
+def _read(batch: Sequence[_Waiting]) -> list[Any]:
+    return [_answer(item.work) for item in batch]
+
+
+def _answer(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - every failure goes to the caller whose reading failed
+        return error
+
+
+def _deliver(batch: Sequence[_Waiting], results: Sequence[Any]) -> None:
+    """Give every caller its answer, those of one event loop in one call."""
+    for loop in {item.loop for item in batch}:
+        mine = [(item.answer, result) for item, result in zip(batch, results, strict=True) if item.loop is loop]
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_settle, mine)
+
+
+def _settle(answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for answer, result in answers:
+        if answer.done():
+            continue
         if isinstance(result, Exception):
-            waiting.answer.set_exception(result)
+            answer.set_exception(result)
         else:
-            waiting.answer.set_result(result)
-
-    if not waiting.loop.is_closed():
-        waiting.loop.call_soon_threadsafe(settle)
+            answer.set_result(result)

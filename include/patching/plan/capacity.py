@@ -168,6 +168,8 @@ class Place(Value):
     @property
     def left(self) -> Claim:
         """The claim with the places that those who are down leave."""
+        if not self.down:
+            return self.claim
         return self.claim.model_copy(update={"limit": max(self.claim.limit - len(self.down), 0)})
 
     @property
@@ -188,7 +190,8 @@ def places(plan: Plan, target: Target, down: Collection[str]) -> list[Place]:
 
     ``down`` are targets of the plan that are unavailable although no lease says so.
     """
-    others = [item.target for item in plan.targets if item.target.name in down and item.target.name != target.name]
+    found = (plan.planned(name) for name in sorted(down) if name != target.name)
+    others = [item.target for item in found if item is not None]
     members = {other.name: {(item.kind, item.name) for item in target_claims(plan, other)} for other in others}
     return [
         Place(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from typing import Self
 
 from pydantic import Field, PrivateAttr, ValidationError
@@ -165,4 +166,11 @@ class Plan(Value):
 
     def planned(self, name: str) -> PlannedTarget | None:
         """Planned target by name."""
-        return next((item for item in self.targets if item.target.name == name), None)
+        targets, found = self._by_name
+        if targets is not self.targets:  # a copy with other targets took the index along
+            found = {item.target.name: item for item in self.targets}
+        return found.get(name)
+
+    @cached_property
+    def _by_name(self) -> tuple[tuple[PlannedTarget, ...], dict[str, PlannedTarget]]:
+        return self.targets, {item.target.name: item for item in self.targets}

@@ -66,7 +66,7 @@ class Ahead:
         row = self._record.site.ledger.target(self._rollout, name)
         if row is None or row.outcome not in (None, Outcome.UNKNOWN):
             return False
-        return row.began_at is not None or kept_apart_elsewhere(self._record.site, row) is None
+        return row.began_at is not None or kept_apart_elsewhere(row, self._brake.kept_apart) is None
 
     async def drop(self, name: str) -> None:
         """Close the early connection to a target that nobody took."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from patching.change import Outcome
-from patching.ledger.base import Busy
+from patching.ledger.base import Busy, Quarantine
 from patching.ledger.entry import EntryKind
 from patching.plan.capacity import places, reboot_claims, target_claims
 from patching.plan.document import Plan, PlannedTarget
@@ -25,7 +25,7 @@ class Brake:
 
     ``stopped`` is the first stop that holds for the whole wave; it is kept, so that a budget that a late success
     relieves does not let launching begin again. ``in_the_way`` is the last loss that kept one class from beginning.
-    ``some_down``: targets have ended offline or failed, as last read.
+    ``some_down``: targets have ended offline or failed; ``kept_apart``: who is in quarantine; both as last read.
     """
 
     def __init__(self, record: Record, plan: Plan, wave: int, asked_to_stop: Callable[[], str | None]) -> None:
@@ -38,6 +38,7 @@ class Brake:
         self.in_the_way: Stop | None = None
         self._answered: frozenset[int] | None = None
         self._unknown = self.some_down = False
+        self.kept_apart: tuple[Quarantine, ...] = ()
 
     @property
     def verdict(self) -> Stop | None:
@@ -66,7 +67,8 @@ class Brake:
         if self.stopped is not None:
             return True
         asked = self.asked_to_stop()
-        standing = await self.record.call(self.ledger.standing, self.plan.rollout)
+        standing = await self.record.call(self.ledger.standing, self.plan.rollout, now=self.record.site.clock())
+        self.kept_apart = standing.quarantines
         groups = standing.outcomes
         asked = asked or standing.stopped or _not_running(standing.state)
         if asked is not None:

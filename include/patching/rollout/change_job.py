@@ -12,12 +12,12 @@ from patching.errors import ChannelError, TargetOffline
 from patching.hooks.kinds import standing
 from patching.ledger.base import Busy, Claim, Intent, LedgerTransaction
 from patching.ledger.entry import EntryKind, LedgerEntry
-from patching.plan.capacity import Place, places, reboot_claims, target_claims
+from patching.plan.capacity import places, reboot_claims, target_claims
 from patching.probes.checks import run_probes
 from patching.rollout.abort_now import AbortedNow
 from patching.rollout.causes import LOST_IN_REBOOT, step_signature
 from patching.rollout.hooking import KINDS, HookRun, only_prepared
-from patching.rollout.retries import TryLater, next_try, retries_made, retry_body
+from patching.rollout.retries import TryLater, next_try, retries_made, retry_body, worth_another
 from patching.rollout.standstill import held_for_good
 from patching.rollout.steps import StepEnd, StoppedHere
 from patching.rollout.target_job import JobFailed, TargetJob
@@ -92,22 +92,28 @@ class ChangeJob(TargetJob):
 
         Who is down is read again under the lease: a job that fails says so before it gives its place back.
         """
-        before = await self._places() if some_down else places(self.plan, self.target, ())
+        down = await self._down() if some_down else frozenset()
+        before = places(self.plan, self.target, down)
         busy = next((place.busy() for place in before if not place.left.limit), None)
         busy = busy or await self.acquire([place.left for place in before])
         if busy is not None:
             full = next((at for at in before if (at.claim.kind, at.claim.name) == (busy.kind, busy.name)), None)
             return full.busy(busy.holders) if full is not None and full.down else busy
-        since = next((now for now in await self._places() if now.left not in [place.left for place in before]), None)
-        if since is None or self.row.began_at is not None:
+        if self.down == down or self.row.began_at is not None:
+            return None
+        now = places(self.plan, self.target, self.down)
+        since = next((place for place in now if place.left not in [old.left for old in before]), None)
+        if since is None:
             return None
         await self.release()
         return since.busy()
 
-    async def _places(self) -> list[Place]:
-        """Give what this job claims; one that has begun goes on in its place, whoever is down."""
-        rows = [] if self.row.began_at is not None else await self.record.call(self.site.ledger.down, self.plan.rollout)
-        return places(self.plan, self.target, {row.target for row in rows})
+    async def _down(self) -> frozenset[str]:
+        """Give who is down; one that has begun goes on in its place, whoever it is."""
+        if self.row.began_at is not None:
+            return frozenset()
+        rows = await self.record.call(self.site.ledger.down, self.plan.rollout)
+        return frozenset(row.target for row in rows)
 
     async def _carry_out(self, only_prepare: bool) -> JobResult:
         try:
@@ -134,6 +140,8 @@ class ChangeJob(TargetJob):
 
     async def _next_try(self, result: JobResult) -> TryLater | None:
         """Write down that another try comes and when; a target that was changed keeps its capacity while it waits."""
+        if not worth_another(result):
+            return None
         kinds = (EntryKind.GENERATION_RAISED, EntryKind.TARGET_OUTCOME)
         entries = await self.record.call(self.site.ledger.entries, self.plan.rollout, kinds=kinds, target=self.name)
         later = next_try(self.plan.policy.spec.on_failure.retry, result, retries_made(entries), self.site.clock())
@@ -230,7 +238,9 @@ class ChangeJob(TargetJob):
         return now
 
     async def _has_acted(self) -> bool:
-        return any(phase in (Phase.APPLY, Phase.ACTIVATE) for phase in await self._phases_begun())
+        """Say whether it was changed before this job took its lease."""
+        acts = (Phase.APPLY, Phase.ACTIVATE)
+        return self.had_intents and any(phase in acts for phase in await self._phases_begun())
 
     async def _phases_begun(self) -> list[Phase]:
         return [Step.model_validate(item.step).phase for item in await self._since_undo()]

@@ -118,7 +118,8 @@ async def look_for_returned(record: Record, plan: Plan, wave: int, members: Iter
 
     async def one(row: TargetRow) -> None:
         async with room:
-            apart = await record.call(kept_apart_elsewhere, site, row)
+            kept = await record.call(site.ledger.quarantines, now=site.clock())
+            apart = kept_apart_elsewhere(row, kept)
             if apart is not None or await _answers(channel, mine[row.target]):
                 await record.append(EntryKind.GENERATION_RAISED, **_open_again(row, wave))
 

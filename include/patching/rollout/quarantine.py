@@ -6,7 +6,7 @@ ledger's ``quarantined`` and ``released`` entries in the rollout's own chain are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from patching.change import Outcome
@@ -19,7 +19,6 @@ from patching.policy import OnFailure
 from patching.rollout.causes import cause_of
 from patching.rollout.record import Record
 from patching.rollout.retries import retries_made
-from patching.rollout.site import Site
 from patching.value import Value
 
 OUTPUT_KEPT = 1000
@@ -120,14 +119,12 @@ async def keep_failed_apart(record: Record, plan: Plan) -> None:
             record.site.log(f"{row.target} is in quarantine until {entry.body['until']}: {entry.body['reason']}")
 
 
-async def left_in_quarantine(record: Record, row: TargetRow) -> bool:
+async def left_in_quarantine(record: Record, row: TargetRow, kept: Iterable[Quarantine]) -> bool:
     """End a target that has not begun and that another rollout has put into quarantine, without touching it.
 
-    One that this rollout itself put there begins only because a person asked for another try.
+    ``kept`` is who is in quarantine now.
     """
-    if row.began_at is not None:
-        return False
-    found = await record.call(kept_apart_elsewhere, record.site, row)
+    found = None if row.began_at is not None else kept_apart_elsewhere(row, kept)
     if found is None:
         return False
     body = {"outcome": Outcome.QUARANTINED.value, "reason": why_left_out(found), "signature": None, "active": True}
@@ -136,9 +133,11 @@ async def left_in_quarantine(record: Record, row: TargetRow) -> bool:
     return True
 
 
-def kept_apart_elsewhere(site: Site, row: TargetRow) -> Quarantine | None:
-    """Find the quarantine into which another rollout has put a target."""
-    kept = site.ledger.quarantines(now=site.clock())
+def kept_apart_elsewhere(row: TargetRow, kept: Iterable[Quarantine]) -> Quarantine | None:
+    """Find the quarantine into which another rollout has put a target.
+
+    One that its own rollout put there begins only because a person asked for another try.
+    """
     return next((item for item in kept if item.target == row.target and item.rollout != row.rollout), None)
 
 

@@ -30,11 +30,16 @@ def pause(rules: Retry, earlier: int) -> float:
     return float(min(rules.wait * 2**earlier, max(rules.longest, rules.wait)))
 
 
+def worth_another(result: JobResult) -> bool:
+    """Say whether time can mend how a change job ended."""
+    return result.outcome in MAY_FAIL_AGAIN and meaning_of(result.signature).again
+
+
 def next_try(rules: Retry, result: JobResult, earlier: int, now: datetime) -> TryLater | None:
     """Decide about another try after ``earlier`` retries; None where it would not help or enough were made."""
-    meaning = meaning_of(result.signature)
-    if result.outcome not in MAY_FAIL_AGAIN or not meaning.again or earlier >= rules.times:
+    if not worth_another(result) or earlier >= rules.times:
         return None
+    meaning = meaning_of(result.signature)
     seconds = pause(rules, earlier)
     sentence = f"waits {format_duration(seconds)} before its {_ORDINALS[earlier]} try: {meaning.words}"
     return TryLater(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from patching.change import IfInterrupted, Phase, Reply, Step, step_id
 from patching.channels.base import Attach, Handle, Progress, Session
-from patching.ledger.base import Fence, Intent
-from patching.ledger.entry import EntryKind
+from patching.ledger.base import Fence, Intent, LedgerTransaction
+from patching.ledger.entry import EntryKind, NewEntry
 from patching.rollout.abort_now import AbortedNow
 from patching.rollout.record import Record
 from patching.value import JsonValue
@@ -78,13 +78,9 @@ class StepRunner:
 
         Raises StoppedHere before the intent while the stop switch is on; steps of undo and of leaving hooks go on.
         """
-        await self._check_stop_switch(step)
         site = self.record.site
         name = step_id(self.record.rollout, self.target, step.phase, step.name, generation)
-        body = {"step": step.model_dump(mode="json"), "generation": generation}
-        await self.record.append(
-            EntryKind.INTENT, f"intent:{name}", body, target=self.target, step=name, fence=self.fence
-        )
+        await self._intend(step, name, generation)
         site.crash("intent-written")
         handle = await self.session.start(name, step)
         site.crash("started")
@@ -92,10 +88,25 @@ class StepRunner:
         site.crash("ended")
         return await self._close(name, step, progress)
 
-    async def _check_stop_switch(self, step: Step) -> None:
-        if step.phase in WHEN_STOPPED:
-            return
-        reason = await self.record.call(self.record.site.ledger.stopped)
+    async def _intend(self, step: Step, name: str, generation: int) -> None:
+        """Write the intent unless everything is stopped: no intent follows the stop switch's own entry."""
+        entry = NewEntry(
+            chain=self.record.rollout,
+            kind=EntryKind.INTENT,
+            key=f"intent:{name}",
+            target=self.target,
+            step=name,
+            body={"step": step.model_dump(mode="json"), "generation": generation},
+        )
+        fence = self.fence
+
+        def begin(transaction: LedgerTransaction) -> str | None:
+            reason = None if step.phase in WHEN_STOPPED else transaction.stopped()
+            if reason is None:
+                transaction.append(entry, fence)
+            return reason
+
+        reason = await self.record.write(begin)
         if reason is not None:
             raise StoppedHere(f"everything is stopped ({reason}): step {step.name} of {self.target} was not begun")
 

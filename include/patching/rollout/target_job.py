@@ -46,6 +46,7 @@ class TargetJob:
         self.driver = driver
         self.lease: Lease | None = None
         self.known: dict[str, LedgerEntry] = {}
+        self.down: frozenset[str] = frozenset()
         self.services = ServiceSession(record.site.connections, record.site.clock, planned.target.name)
         self.unchanged = False
         self._take_up(row)
@@ -66,6 +67,7 @@ class TargetJob:
         """Take the target's lease with all its claims, or say what is busy.
 
         With the lease the target is taken up as the ledger has it now: whoever held it before may have gone on with it.
+        Then ``down`` says which targets of the rollout are down.
         """
         owner, ttl = self.site.owner, self.site.lease_ttl
         answer = await self.record.write(
@@ -75,19 +77,19 @@ class TargetJob:
             return answer
         self.lease = answer
         self.site.crash("lease-taken")
-        await self.recall()
-        row = await self.record.call(self.site.ledger.target, self.plan.rollout, self.name)
-        self._take_up(row or self.row)
+        self._take_up(await self.recall() or self.row)
         return None
 
     async def extend(self, lease: Lease, claims: Sequence[Claim]) -> Lease | Busy:
         """Add claims to the job's lease."""
         return await self.record.write(lambda transaction: transaction.extend(lease, claims))
 
-    async def recall(self) -> None:
+    async def recall(self) -> TargetRow | None:
         """Read what the ledger has of this target, once: while the lease is held nobody else adds to it."""
-        entries = await self.record.call(self.site.ledger.entries, self.plan.rollout, target=self.name)
-        self.known = {entry.key: entry for entry in entries}
+        known = await self.record.call(self.site.ledger.known, self.plan.rollout, self.name)
+        self.known = {entry.key: entry for entry in known.entries}
+        self.down = known.down
+        return known.row
 
     @property
     def had_intents(self) -> bool:

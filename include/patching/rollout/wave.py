@@ -189,7 +189,7 @@ class ShardRun:
                 break
             if await self._not_due(planned, row, settling=settling):
                 continue
-            if await left_in_quarantine(self.record, row):
+            if await left_in_quarantine(self.record, row, self.brake.kept_apart):
                 break
             if (held := await self._held_back(planned, row)) is not None:
                 if held.again:
