@@ -82,6 +82,17 @@ def _parsed(text: str) -> asyncssh.SSHKnownHosts:
     return asyncssh.import_known_hosts(text)
 
 
+@lru_cache(maxsize=8)
+def _read(file: Path, version: tuple[int, ...]) -> str:  # noqa: ARG001 - another version is another text
+    """Read a file once for a fleet, and again when it changed."""
+    return file.read_text()
+
+
+def _version(file: Path) -> tuple[int, ...]:
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class KnownHosts:
     """The host keys that a connection trusts, and the file that a person adds new ones to."""
@@ -100,7 +111,7 @@ class KnownHosts:
             return cls(f"* {key if ' ' in key else f'ssh-rsa {key}'}\n", str(named or default))
         files = [Path(str(named)).expanduser()] if named else [default, Path("/etc/ssh/ssh_known_hosts")]
         # A port forward or a fresh worker has none: then every key is unknown, which is an answer.
-        text = "".join(file.read_text() for file in files if file.is_file())
+        text = "".join(_read(file, _version(file)) for file in files if file.is_file())
         return cls(text, str(files[0]))
 
     def trusted(self, address: Address) -> tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]:

@@ -58,7 +58,10 @@ def find_entry(connection: sa.Connection, chain: str, key: str) -> LedgerEntry |
 
 
 class Recorder:
-    """One writing transaction; ``now`` is its moment by the ledger's clock."""
+    """One writing transaction; ``now`` is its moment by the ledger's clock.
+
+    Its entries are written together at its end; until then it alone knows them.
+    """
 
     def __init__(self, connection: sa.Connection, position: int, now: datetime) -> None:
         self.connection = connection
@@ -66,7 +69,8 @@ class Recorder:
         self._position = position
         self._heads: dict[str, tuple[int, str]] = {}
         self._moved: set[str] = set()
-        self._last: dict[str, Any] | None = None
+        self._unwritten: dict[tuple[str, str], LedgerEntry] = {}
+        self._rows: list[dict[str, Any]] = []
 
     def append(self, entry: NewEntry, fence: Fence | None = None) -> LedgerEntry:
         """Write one entry, or give the first that was written under its key.
@@ -79,7 +83,10 @@ class Recorder:
         except LedgerError:
             self._check(fence, entry)
             raise
-        self._flush()
+        first = self._unwritten.get((entry.chain, entry.key))
+        if first is not None:
+            self._check(fence, entry)
+            return _repeated(first, entry)
         names = {"in_chain": entry.chain, "of_key": entry.key, "of_lease": fence.lease if fence else None}
         found = self.connection.execute(_LOOK, names).mappings().one()
         if fence is not None and found["held_epoch"] != fence.epoch:
@@ -87,30 +94,25 @@ class Recorder:
         if found["seq"] is None:
             head = (found["head_seq"], found["head_hash"]) if found["head_seq"] else (0, GENESIS)
             return self._write(entry, body, *self._heads.get(entry.chain, head))
-        first = entry_from(found)
-        if not same(first, entry):
-            differs = [name for name in NewEntry.model_fields if getattr(first, name) != getattr(entry, name)]
-            raise LedgerConflict(
-                f'"{entry.key}" of {entry.chain} is written already (entry {first.seq}) with other '
-                f"{', '.join(differs)}: the ledger keeps the first; nothing was written"
-            )
-        return first
+        return _repeated(entry_from(found), entry)
 
     def next_seq(self, chain: str) -> int:
         """Give the place that the chain's next entry will have; used for keys that must be unique."""
         return self._head(chain)[0] + 1
 
     def finish(self) -> None:
-        """Write the last entry, the heads and the position; call once, before the commit."""
-        if not self._moved:
+        """Write the entries, the heads and the position; call once, before the commit."""
+        if not self._rows:
             return
-        dialect, last, position = self.connection.dialect.name, self._last, {"last_position": self._position}
-        if dialect == "postgresql" and last is not None:
+        dialect, position = self.connection.dialect.name, {"last_position": self._position}
+        last = self._rows.pop() if dialect == "postgresql" else None
+        if self._rows:
+            self.connection.execute(_INSERT, self._rows)
+        if last is not None:
             self._moved.discard(last["chain"])
             values = {f"new_{name}": value for name, value in last.items()}
             self.connection.execute(_INSERT_LAST, values | self._moved_head(last["chain"]) | position)
         else:
-            self._flush()
             self.connection.execute(_MOVE, position)
         if self._moved:
             self.connection.execute(_MOVE_HEAD[dialect], [self._moved_head(chain) for chain in sorted(self._moved)])
@@ -118,12 +120,6 @@ class Recorder:
     def _moved_head(self, chain: str) -> dict[str, Any]:
         seq, hashed = self._heads[chain]
         return {"head_chain": chain, "head_seq": seq, "head_hash": hashed}
-
-    def _flush(self) -> None:
-        """Write the entry that was left for the end: another follows, and must find it."""
-        if self._last is not None:
-            self.connection.execute(_INSERT, self._last)
-            self._last = None
 
     def _write(self, entry: NewEntry, body: str, seq: int, previous: str) -> LedgerEntry:
         sealed = seal(entry, seq=seq + 1, at=self.now, previous=previous)
@@ -136,7 +132,8 @@ class Recorder:
             "body": body,
             "position": position,
         }
-        self._last = row
+        self._rows.append(row)
+        self._unwritten[sealed.chain, sealed.key] = sealed
         self._position = position
         self._heads[entry.chain] = (sealed.seq, sealed.hash)
         self._moved.add(entry.chain)
@@ -155,6 +152,17 @@ class Recorder:
         held = held_lease(self.connection, fence.lease)
         if held is None or held.epoch != fence.epoch:
             raise FenceLost(lost(fence.lease, fence.epoch, held, f'"{entry.key}" of {entry.chain} was not written'))
+
+
+def _repeated(first: LedgerEntry, entry: NewEntry) -> LedgerEntry:
+    """Give the entry that was written first under a key; raises LedgerConflict where this one says otherwise."""
+    if not same(first, entry):
+        differs = [name for name in NewEntry.model_fields if getattr(first, name) != getattr(entry, name)]
+        raise LedgerConflict(
+            f'"{entry.key}" of {entry.chain} is written already (entry {first.seq}) with other '
+            f"{', '.join(differs)}: the ledger keeps the first; nothing was written"
+        )
+    return first
 
 
 def held_lease(connection: sa.Connection, lease: str) -> sa.Row[Any] | None:

@@ -6,12 +6,12 @@ What arrives while a commit is under way goes into the next one together, so man
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 from patching.errors import LedgerError, LedgerUnavailable
@@ -43,46 +43,43 @@ class _Desk:
     """
 
     def __init__(self, name: str, threads: int, most: int, serve: Callable[[Sequence[_Waiting]], list[Any]]) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
+        self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._threads = [Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(threads)]
         self._most = most
         self._serve = serve
-        self._waiting: deque[_Waiting] = deque()
-        self._lock = threading.Lock()
-        self._idle = threads
         self._closed = False
+        for thread in self._threads:
+            thread.start()
 
     async def answer(self, work: Callable[..., T], alone: Callable[[], T] | None = None) -> T:
         """Have work done by a thread; raises LedgerError once the desk is closed."""
+        if self._closed:
+            raise LedgerError("this writer is closed: nothing was written; a change job outlived its rollout's task")
         loop = asyncio.get_running_loop()
         waiting = _Waiting(work, alone, loop, loop.create_future())
-        with self._lock:
-            if self._closed:
-                raise LedgerError(
-                    "this writer is closed: nothing was written; a change job outlived its rollout's task"
-                )
-            self._waiting.append(waiting)
-            if self._idle:
-                self._idle -= 1
-                self._pool.submit(self._work)
+        self._waiting.put(waiting)
         answer: T = await waiting.answer
         return answer
 
     async def close(self) -> None:
         """Do what was accepted, then end the threads."""
-        with self._lock:
-            self._closed = True
-        await asyncio.to_thread(self._pool.shutdown, wait=True)
+        self._closed = True
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
     def _work(self) -> None:
-        while batch := self._batch():
-            _deliver(batch, self._serve(batch))
-
-    def _batch(self) -> list[_Waiting]:
-        with self._lock:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
-            if not batch:
-                self._idle += 1
-        return batch
+        going = True
+        while going:
+            batch = [self._waiting.get()]
+            with suppress(Empty):
+                while batch[-1] is not None and len(batch) < self._most:
+                    batch.append(self._waiting.get_nowait())
+            waiting = [item for item in batch if item is not None]
+            going = len(waiting) == len(batch)
+            if waiting:
+                _deliver(waiting, self._serve(waiting))
 
 
 class LedgerWriter:
