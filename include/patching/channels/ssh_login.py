@@ -83,8 +83,8 @@ def _parsed(text: str) -> asyncssh.SSHKnownHosts:
 
 
 @lru_cache(maxsize=8)
-def _read(file: Path, version: tuple[int, ...]) -> str:  # noqa: ARG001 - another version is another text
-    """Read a file once for a fleet, and again when it changed."""
+def _read(file: Path, version: tuple[int, ...]) -> str:
+    """Read a file once for a fleet, and again when its ``version`` is another."""
     return file.read_text()
 
 
