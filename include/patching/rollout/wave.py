@@ -23,6 +23,7 @@ from patching.rollout.drill import drill
 from patching.rollout.error_budget import watched
 from patching.rollout.gates import leave_for_next_window, verdict_of
 from patching.rollout.late import look_for_returned, of_earlier_waves
+from patching.rollout.memory import seldom_searched
 from patching.rollout.polling import polling
 from patching.rollout.quarantine import left_in_quarantine
 from patching.rollout.record import Record, first_written, free_ended, frozen_plan, say_target_waits
@@ -98,8 +99,9 @@ class ShardRun:
         begins in any shard.
         """
         try:
-            await self._launch(await self._unknown(), settling=True, own={item.target.name for item in targets})
-            await self._launch(targets)
+            with seldom_searched():
+                await self._launch(await self._unknown(), settling=True, own={item.target.name for item in targets})
+                await self._launch(targets)
         finally:
             await self.channel.close()
 
