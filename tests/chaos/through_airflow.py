@@ -23,7 +23,7 @@ from patching.change import Outcome
 from patching.cli.airflow_api import AirflowApiError
 from patching.errors import PatchingError
 from patching.ledger.base import RolloutRow, TargetRow
-from patching.rollout import control
+from patching.rollout import control, quarantine
 from patching.rollout.incidents import incidents, release
 from patching.rollout.states import FINAL, RolloutState
 from patching_airflow.local import LocalAirflow
@@ -90,7 +90,9 @@ class AirflowSeed:
         return self._check()
 
     def _prepare(self) -> None:
-        lab = self.world.lab
+        lab, ledger = self.world.lab, self.world.ledger
+        for kept in ledger.quarantines(now=ledger.now()):
+            quarantine.release(ledger, kept.target, "chaos", MENDED, ledger.now())
         lab.repository.replace({})
         lab.restore()
         lab.publish("v4" if self.plan.reboots else "v2")
@@ -213,13 +215,19 @@ class AirflowSeed:
         new = REBOOTS if self.plan.reboots else GOOD
         applied = any(row.outcome is Outcome.APPLIED and row.undo_outcome is not Outcome.UNDONE for row in rows)
         told = f"{host} ({'; '.join(f'{row.outcome}, undo {row.undo_outcome}: {row.detail}' for row in rows)})"
-        if any(row.outcome in (None, Outcome.UNKNOWN) and row.undo_outcome is None for row in rows):
+        if any(_open(row) for row in rows):
             found.lost.append(f"{told}: nobody knows what became of it")
         version = self.world.versions([host])[host]
         if version != (new if applied else OLD):
             found.wrong.append(f"{told} should be at {new if applied else OLD} and is at {version}")
         if not holds(self.world, host, "systemctl is-active shopfront"):
             found.wrong.append(f"{told}: its service does not run")
+
+
+def _open(row: TargetRow) -> bool:
+    """Whether a target was begun and nobody knows its end; of one that was never begun the host itself tells."""
+    begun = row.outcome is Outcome.UNKNOWN or (row.outcome is None and row.began_at is not None)
+    return begun and row.undo_outcome is None
 
 
 def _restarted(airflow: LocalAirflow, name: str) -> None:

@@ -78,6 +78,7 @@ def changes(world: World, rollout: str, host: str) -> list[tuple[float, float]]:
 
 
 def reported(world: World, rollout: str) -> dict[str, str | None]:
-    """Give what the rollout's report says became of each target."""
-    answer = world.admin.get(f"/patching/api/rollouts/{rollout}/report")
-    return {item["target"]: item["outcome"] for item in answer["report"]["targets"]}
+    """Give what the rollout's report says became of each target; of one that was left out, the code that says why."""
+    report = world.admin.get(f"/patching/api/rollouts/{rollout}/report")["report"]
+    left_out = {item["target"]: item["code"] for item in report["exclusions"]}
+    return left_out | {item["target"]: item["outcome"] for item in report["targets"]}
