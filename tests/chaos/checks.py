@@ -13,6 +13,9 @@ from patching.report.rollout_report import make_report
 from patching.rollout.record import frozen_plan
 
 OLD, NEW = "1.0", "1.1"
+CHANGES = ("out", "set", "reboot")
+STAYS = ("out", "broken")
+"""What a boot does not end."""
 MEANT = ("is locked by incident", "LedgerUnavailable")
 """Ends that are the answer to a fault: nothing begins in a locked policy, or without the ledger."""
 
@@ -100,10 +103,39 @@ def over_limits(world: World, ledger: Ledger) -> list[str]:
         most = most_at_once(spans)
         if most > limit:
             said.append(f"{zone}: {most} targets were unavailable at once, the limit is {limit}")
+        else:
+            said += _begun_beside_broken(world, zone, limit)
     rebooting = most_at_once([span for name in world.names for span in unavailable(world, name, only="reboot")])
     if rebooting > 1:
         said.append(f"{rebooting} targets rebooted at once, the limit is 1")
     return said
+
+
+def _begun_beside_broken(world: World, zone: str, limit: int) -> list[str]:
+    """Count, whenever a change took a target out of service, who was so then, or left broken by a change before.
+
+    An undo is no such moment: it waits for who is at work, and not for who is broken.
+    """
+    names = [name for name in world.names if world.zone(name) == zone]
+    spans = {name: unavailable(world, name, broken=True) for name in names}
+    said = []
+    for name in names:
+        for moment in _begun(world, name):
+            others = [other for other in names if other != name and _covers(spans[other], moment)]
+            if len(others) >= limit:
+                said.append(
+                    f"{zone}: {name} was begun at {moment:.3f} beside {', '.join(others)}, the limit is {limit}"
+                )
+    return said[:1]
+
+
+def _begun(world: World, name: str) -> list[float]:
+    found = [line.split() for line in lines(world, name, "changes.log")]
+    return [float(moment) for moment, what, sign in found if sign == "+" and what in CHANGES]
+
+
+def _covers(spans: list[tuple[float, float]], moment: float) -> bool:
+    return any(begun <= moment < ended for begun, ended in spans)
 
 
 class _Only:
@@ -117,16 +149,19 @@ def _zones(world: World) -> list[str]:
     return sorted({world.zone(name) for name in world.names})
 
 
-def unavailable(world: World, name: str, only: str | None = None) -> list[tuple[float, float]]:
-    """Give when a target was out of service or in a step, from its own log; a boot ends what ran."""
+def unavailable(world: World, name: str, only: str | None = None, *, broken: bool = False) -> list[tuple[float, float]]:
+    """Give when a target was out of service or in a step, from its own log; a boot ends what ran.
+
+    With ``broken`` also when it ran versions that do not belong together, or one that does not work on it.
+    """
     since: dict[str, float] = {}
     spans: list[tuple[float, float]] = []
     for line in lines(world, name, "changes.log"):
         moment, what, sign = line.split()
         if sign == "!":
-            spans += [(begun, float(moment)) for key, begun in since.items() if key != "out"]
-            since = {key: begun for key, begun in since.items() if key == "out"}
-        elif only is not None and what != only:
+            spans += [(begun, float(moment)) for key, begun in since.items() if key not in STAYS]
+            since = {key: begun for key, begun in since.items() if key in STAYS}
+        elif (only is not None and what != only) or (what == "broken" and not broken):
             continue
         elif sign == "+":
             since.setdefault(what, float(moment))

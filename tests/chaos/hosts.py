@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from patching.change import Reply, Step
+from patching.change import Phase, Reply, Step
 from patching.channels.base import Attach, Handle, Progress, Session
 from patching.channels.simulated import SimulatedFleet, SimulatedSession, _write
 from patching.errors import ChannelError, TargetOffline
@@ -63,7 +63,7 @@ class Hosts(SimulatedFleet):
 
     def _end(self, name: str, state: dict[str, Any], step_id: str, left: dict[str, Any]) -> None:
         what, now = left["what"], left["until"]
-        if what == "set":
+        if what in ("set", "undo"):
             self._set(name, state, step_id, left)
         if what == "reboot":
             self.act(name, step_id, "reboot", state["reboot_required"], "")
@@ -83,6 +83,8 @@ class Hosts(SimulatedFleet):
         installed = {**state["installed"], component: to}
         state["installed"] = {key: value for key, value in installed.items() if value is not None}
         state["reboot_required"] = component == "kernel" or bool(state.get("reboot_required"))
+        mixed = len(set(state["installed"].values())) > 1
+        self.log(name, "broken", "+" if mixed or does_not_serve(state) else "-", left["until"])
 
     def _boot(self, state: dict[str, Any], now: float) -> None:
         state["boot_id"] = f"boot-{int(state['boot_id'].rsplit('-', 1)[1]) + 1}"
@@ -146,8 +148,7 @@ class HostSession(SimulatedSession):
         state = self.state()
         if step.call.get("op") == "read":
             return Reply(step=step.name, exit_code=0, stdout=json.dumps(state))
-        broken = state.get("bad") and state["installed"]["shop"] != "1.0"
-        return Reply(step=step.name, exit_code=1 if broken else 0)
+        return Reply(step=step.name, exit_code=1 if does_not_serve(state) else 0)
 
     async def start(self, step_id: str, step: Step) -> Handle:
         record = self.fleet.record(self.name, step_id)
@@ -215,11 +216,16 @@ class HostSession(SimulatedSession):
             return self._seen(self._state(cut_after=True), step_id, step)
 
 
+def does_not_serve(state: dict[str, Any]) -> bool:
+    """Whether the new version does not work here, and is installed."""
+    return bool(state.get("bad")) and state["installed"]["shop"] != "1.0"
+
+
 def _meant(step: Step) -> dict[str, Any]:
     """Say what a step will do here: install, reboot, or take the service out and in again by a hook's script."""
     op, script = step.call.get("op"), str(step.call.get("script", ""))
     if op == "set":
-        return {"what": "set", "name": step.call["name"], "to": step.call["to"]}
+        return {"what": "undo" if step.phase is Phase.UNDO else "set", "name": step.call["name"], "to": step.call["to"]}
     if op == "reboot":
         return {"what": "reboot"}
     if "service out" in script:

@@ -23,6 +23,8 @@ ONCE = ("forbidden", "retry-written", "drill-begun", "verdict-written")
 """Points that an engine passes once or twice at most."""
 USUAL = tuple(point for point in POINTS if point not in ONCE)
 DRILLED = 0.15
+TOLERANT = 0.7
+"""How often a wave goes on beside targets on which the new version fails."""
 ONE_IN, ON_A_SERVER = 12, 5
 """One seed in so many keeps its ledger on a server: those whose number leaves this rest."""
 
@@ -76,6 +78,7 @@ class Schedule:
     lives: tuple[Life, ...] = field(default=())
     unavailable: str = "1"
     drill: bool = False
+    tolerant: bool = False
     postgres: bool = False
 
     @property
@@ -91,7 +94,7 @@ class Schedule:
             "hooks": [hook] if self.hooks else [],
             "rollout": {
                 "maxUnavailable": int(self.unavailable) if self.unavailable.isdecimal() else self.unavailable,
-                "stopWhen": {"failedTargets": 1 if self.bad else 99},
+                "stopWhen": {"failedTargets": 1 if self.bad and not self.tolerant else 99},
                 "drill": self.drill,
             },
         }
@@ -115,6 +118,7 @@ def schedule(seed: int, channel: str = "simulated") -> Schedule:
         lives=tuple(_life(draw, channel, number) for number in range(draw.choice((1, 1, 2, 2, 3)))),
         unavailable=draw.choice(("1", "1", "2", "50%")),
         drill=draw.random() < DRILLED,
+        tolerant=draw.random() < TOLERANT,
     )
     plan = _in_turn(plan)
     return _on_a_server(draw, plan) if seed % ONE_IN == ON_A_SERVER else plan

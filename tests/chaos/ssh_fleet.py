@@ -27,12 +27,19 @@ printf '}}, "offers": %s, "boot_id": "%s", "reboot_required": %s}}\\n' \\
 SET = """\
 cd {here} || exit 1
 was=$(cat installed/{name} 2>/dev/null)
-echo "$(date +%s.%N) set +" >> {log}
+echo "$(date +%s.%N) {what} +" >> {log}
 sleep {pace}
 printf -- '-\\t%s\\t%s\\t%s\\n' {name} "$was" {to} >> acts.log
-echo {to} > new-{name} && mv new-{name} installed/{name}
+echo {to} > new-{name}
+shop=$(cat installed/shop); [ {name} != shop ] || shop={to}
+versions=$(for f in installed/*; do [ "$f" = installed/{name} ] || cat "$f"; done | sort -u)
+broken=; [ "${{versions:-{to}}}" = {to} ] || broken=yes
+[ ! -e bad ] || [ "$shop" = 1.0 ] || broken=yes
+[ -n "$broken" ] || echo "$(date +%s.%N) broken -" >> {log}
+mv new-{name} installed/{name}
+[ -z "$broken" ] || echo "$(date +%s.%N) broken +" >> {log}
 [ {name} != kernel ] || touch reboot_required
-echo "$(date +%s.%N) set -" >> {log}
+echo "$(date +%s.%N) {what} -" >> {log}
 """
 REBOOT = """\
 cd {here} || exit 1
@@ -72,6 +79,7 @@ class ScriptDriver(SimulatedDriver):
         machine, pace = self.fleet.machine(target.name), f"{self.fleet.pace:.2f}"
         words = {"here": self.fleet.folder / target.name, "log": machine.log, "power": machine.power, "pace": pace}
         words |= {"name": step.call.get("name", ""), "to": step.call.get("to", "")}
+        words["what"] = "undo" if step.phase is Phase.UNDO else "set"
         text = {"read": READ, "reboot": REBOOT, "set": SET}[str(step.call["op"])]
         script = text.format(**{name: quote(str(word)) for name, word in words.items()})
         return step.model_copy(

@@ -83,6 +83,29 @@ def test_a_target_left_out_of_service_counts_for_ever(world: World) -> None:
     assert exceeded(world) == ["az-a: 2 targets were unavailable at once, the limit is 1"]
 
 
+def test_change_begun_beside_a_target_that_the_last_one_left_broken_exceeds_the_limit(world: World) -> None:
+    """Its change has ended, its service has not come back, and nobody has undone it."""
+    write(world, "web-01", "changes.log", "1.0 set +", "1.5 broken +", "1.5 set -", "1.6 boot !", "4.0 undo +")
+    write(world, "web-02", "changes.log", "3.0 set +", "3.5 set -")
+    assert exceeded(world) == ["az-a: web-02 was begun at 3.000 beside web-01, the limit is 1"]
+
+
+def test_undo_beside_a_broken_target_exceeds_nothing_nor_does_a_change_after_it_was_undone(world: World) -> None:
+    write(
+        world,
+        "web-01",
+        "changes.log",
+        "1.0 set +",
+        "1.5 broken +",
+        "1.5 set -",
+        "4.0 undo +",
+        "4.5 broken -",
+        "4.5 undo -",
+    )
+    write(world, "web-02", "changes.log", "3.0 undo +", "3.5 undo -", "4.5 set +", "4.7 set -")
+    assert exceeded(world) == []
+
+
 def test_two_reboots_at_once_exceed_the_limit_of_one(world: World) -> None:
     write(world, "web-01", "changes.log", "1.0 reboot +", "2.0 reboot -")
     write(world, "web-02", "changes.log", "1.5 reboot +", "2.5 boot !")
