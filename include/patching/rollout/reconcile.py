@@ -116,7 +116,7 @@ class _Tended:
         if row is None:
             return
         self.said += await _move_on(site, row, plan)
-        wanted = next_run(site, row, plan, site.clock())
+        wanted = next_run(site, site.ledger.rollout(name) or row, plan, site.clock())
         self.go_on += [wanted] if wanted is not None else []
 
 

@@ -214,6 +214,15 @@ async def test_run_that_nobody_marked_is_gone_on_with(tmp_path: Path, how: str) 
     assert len((await tick(fleet)).go_on) == 1
 
 
+async def test_rollout_that_was_running_when_its_run_was_deleted_gets_its_run_in_the_same_tick(tmp_path: Path) -> None:
+    fleet = await half_done(tmp_path, schedule=TUESDAY_NOON)
+    _marked_failed(fleet)
+    fleet.ledger.transition(fleet.rollout, RolloutState.RUNNING, reason="wave 2 began")
+    fleet.site = replace(fleet.site, run_lost=lambda _run: "was deleted")
+    assert len((await tick(fleet)).go_on) == 1
+    assert fleet.state == "waiting"
+
+
 def _no_connection(*_: object) -> object:
     raise ConnectionMissing('connection "fleet" does not exist')
 
