@@ -87,7 +87,9 @@ class Run:
         return str(self.until("the run ends", lambda: self.state() in ("success", "failed") and self.state(), within))
 
     def mark(self, task: str, state: str) -> None:
-        self.world.admin.set_task_state(self.dag_id, self.run_id, task, state)
+        """Mark a task, again where Airflow's database was busy for too long, as a person would."""
+        admin = self.world.admin
+        self.until(f"{task} is marked", lambda: [admin.set_task_state(self.dag_id, self.run_id, task, state)], 60)
 
     def clear(self, *tasks: str) -> None:
         self.world.admin.clear(self.dag_id, self.run_id, list(tasks))
