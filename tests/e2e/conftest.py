@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -91,6 +92,13 @@ class Run:
         admin = self.world.admin
         self.until(f"{task} is marked", lambda: [admin.set_task_state(self.dag_id, self.run_id, task, state)], 60)
 
+    def mark_run(self, state: str) -> None:
+        """Mark the whole run, as a person does in the UI: Airflow then skips its ``report``, too."""
+        self.world.ask("PATCH", self.dag_id, f"/{quote(self.run_id)}", json={"state": state})
+
+    def delete(self) -> None:
+        self.world.ask("DELETE", self.dag_id, f"/{quote(self.run_id)}")
+
     def clear(self, *tasks: str) -> None:
         self.world.admin.clear(self.dag_id, self.run_id, list(tasks))
 
@@ -166,6 +174,28 @@ class World:
                 if not (error.status == 404 or error.retryable) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)
+
+    def ask(self, method: str, dag_id: str, path: str = "", **more: Any) -> Any:
+        """Ask Airflow for what only the tests do with the runs of a DAG."""
+        return self.admin._ask(method, f"/api/v2/dags/{dag_id}/dagRuns{path}", **more)
+
+    def scheduled(self, dag_id: str, within: float = 120) -> Run:
+        """Wait for the run that Airflow begins by itself in an open window."""
+        deadline = time.monotonic() + within
+        while not (found := self.runs(dag_id, "scheduled__")):
+            assert time.monotonic() < deadline, f"Airflow began no run of {dag_id} within {within:.0f} s"
+            time.sleep(0.5)
+        return found[0]
+
+    def runs(self, dag_id: str, kind: str) -> list[Run]:
+        """Give the runs of a DAG whose ids begin in one way; none while Airflow does not know the DAG."""
+        try:
+            found = self.ask("GET", dag_id)["dag_runs"]
+        except AirflowApiError as error:
+            if not (error.status == 404 or error.retryable):
+                raise
+            return []
+        return [Run(self, dag_id, item["dag_run_id"]) for item in found if item["dag_run_id"].startswith(kind)]
 
     def markers(self, host: str) -> list[str]:
         """Give the step ids whose payload really began on a host, one for every time."""

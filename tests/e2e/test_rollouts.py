@@ -1,4 +1,4 @@
-"""Rollouts of real hosts through a real Airflow: good, bad, marked, cleared, killed, edited in mid-wave (S4, F3, F8).
+"""Rollouts of real hosts through a real Airflow: good, bad, marked, deleted, cleared, killed, edited (S4, F3, F8).
 
 The rollouts of the first part run at the same time, each on hosts of its own; what is asserted is what the hosts show.
 """
@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,37 @@ def judge_marked(world: World) -> Run:
     return run
 
 
-def apply_marked(world: World) -> tuple[Run, Run]:
-    world.policy("apply-marked", FAILED_HOSTS, SLOW)
-    run = world.trigger("patch__apply-marked", {"reason": "end-to-end: apply marked failed"})
+def apply_marked(world: World) -> tuple[Run, str, Run]:
+    """A task of the window's run is marked failed, the run after it is deleted in mid-wave, patch_reconcile goes on."""
+    world.policy("apply-marked", FAILED_HOSTS, SLOW, open_now())
+    run = world.scheduled("patch__apply-marked")
     run.until("the lease is taken", lambda: owners(world, run), 120)
     run.mark("wave_1.apply", "failed")
-    run.ends()
+    ended = run.ends()
     second = world.trigger("patch__apply-marked", {"reason": "go on after the mark"})
-    second.ends()
-    return run, second
+    second.until("the lease is taken", lambda: owners(world, second), 120)
+    rollout = second.view()["rollout"]["id"]
+    second.mark_run("failed")
+    second.delete()
+    run.until("its lease expires", lambda: not alive(world, rollout), 60)
+    world.trigger("patch_reconcile", {})
+    (third,) = run.until("reconcile goes on", lambda: world.runs(run.dag_id, "reconcile__"), 180)
+    third.ends()
+    return run, ended, third
+
+
+def open_now() -> tuple[str, str]:
+    """Give a policy a window that opened an hour ago and does not come again before a week."""
+    opened = datetime.now(UTC) - timedelta(hours=1)
+    day = f"{opened:%a}"[:2].upper()
+    window = f'{{rrule: "FREQ=WEEKLY;BYDAY={day}", start: "{opened:%H:%M}", duration: 8h}}'
+    text = f"  schedule:\n    timezone: UTC\n    windows: [{window}]\n"
+    return "  rollout:\n", f"{text}  rollout:\n"
+
+
+def alive(world: World, rollout: str) -> bool:
+    now = world.ledger.now()
+    return any(lease.rollout == rollout and lease.expires_at > now for lease in world.ledger.leases())
 
 
 def apply_cleared(world: World) -> tuple[Run, dict[str, list[str]]]:
@@ -153,13 +176,13 @@ def test_judge_marked_success_opens_no_next_wave(world: World, campaign: dict[st
     assert world.ledger.find(run.view()["rollout"]["id"], "wave-started:2") is None
 
 
-def test_apply_marked_failed_bypasses_no_gate_and_the_next_run_goes_on(
+def test_apply_marked_failed_bypasses_no_gate_and_after_a_deleted_run_reconcile_goes_on(
     world: World, campaign: dict[str, Future[Any]]
 ) -> None:
-    run, second = campaign["apply_marked"].result()
-    assert run.state() == "failed"
-    assert second.state() == "success", second.note()
-    assert second.view()["rollout"]["id"] == run.view()["rollout"]["id"]
+    run, ended, third = campaign["apply_marked"].result()
+    assert ended == "failed"
+    assert third.state() == "success", third.note()
+    assert third.view()["rollout"]["id"] == run.view()["rollout"]["id"]
     assert set(world.versions(FAILED_HOSTS).values()) == {NEW}
     assert world.twice(FAILED_HOSTS) == []
 
