@@ -94,10 +94,12 @@ class Run:
 
     def mark_run(self, state: str) -> None:
         """Mark the whole run, as a person does in the UI: Airflow then skips its ``report``, too."""
-        self.world.ask("PATCH", self.dag_id, f"/{quote(self.run_id)}", json={"state": state})
+        path, body = f"/{quote(self.run_id)}", {"state": state}
+        self.until(f"the run is marked {state}", lambda: [self.world.ask("PATCH", self.dag_id, path, json=body)], 60)
 
     def delete(self) -> None:
-        self.world.ask("DELETE", self.dag_id, f"/{quote(self.run_id)}")
+        path = f"/{quote(self.run_id)}"
+        self.until("the run is deleted", lambda: [self.world.ask("DELETE", self.dag_id, path)], 60)
 
     def clear(self, *tasks: str) -> None:
         self.world.admin.clear(self.dag_id, self.run_id, list(tasks))
