@@ -17,7 +17,7 @@ import numpy as np
 
 from patching.canary.comparison import judge_counts
 from patching.canary.counts import tolerance
-from patching.canary.eprocess import EFFECTS, Sides, count_evidence
+from patching.canary.eprocess import EFFECTS, RESTLESS, RESTLESS_VARIANCE, Sides, count_evidence
 from patching.canary.panel import Panel, panel_from_counters
 from patching.canary.sides import Measurements
 from patching.policy import Check, Compare, PrometheusCheck
@@ -102,9 +102,14 @@ def once(treated: np.ndarray, odds: np.ndarray, other: float, variance: float) -
 
     base = odds * TOLERATED
     share = base / (1 + base)
-    nu = 1 / (share * (1 - share) * variance) - 1
-    bets = [base * np.exp(effect) for effect in (0.0, *EFFECTS)]
-    mass = [betabinom.logpmf(treated, treated + other, nu * bet / (1 + bet), nu / (1 + bet)) for bet in bets]
+    usual = 1 / (share * (1 - share) * variance)
+    mass = []
+    for bet in (base * np.exp(effect) for effect in (0.0, *EFFECTS)):
+        parts = [
+            log(part) + betabinom.logpmf(treated, treated + other, nu * bet / (1 + bet), nu / (1 + bet))
+            for part, nu in ((1 - RESTLESS, usual - 1), (RESTLESS, usual / RESTLESS_VARIANCE - 1))
+        ]
+        mass.append(np.logaddexp(*parts))
     return np.exp(np.array(mass[1:]) - mass[0]).mean(axis=0)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from math import erfc, log1p
+from math import erfc, inf, log1p
 
 import numpy as np
 
 from patching.canary.comparison import verdict_of
 from patching.canary.counts import LEANING, MOST_EVIDENCE, tolerance
-from patching.canary.eprocess import DISTANCES, mean_evidence, mean_limits
+from patching.canary.eprocess import DISTANCES, mean_evidence, mean_limits, mean_needed
 from patching.canary.levels import LevelMeasurements, Levels, Scale, Shift, scale_of, shift_beside, shift_since
 from patching.canary.loggamma import Floats
-from patching.canary.power import distance
+from patching.canary.power import FOUR_OF_FIVE, distance
 from patching.canary.ranks import greater, hodges_lehmann, smallest_p
 from patching.canary.series import STALE_SCRAPES
 from patching.canary.verdicts import CheckVerdict, Finding, Numbers
@@ -104,7 +104,7 @@ def _finding(
     delta = log1p(tolerated) if scale.base is None else tolerated
     ranked = last and smallest_p(len(shift.treated), len(shift.other)) <= RANK_SHARE * level
     mine = level * (1 - RANK_SHARE) if ranked else level
-    evidence = _directed(shift.course, shift.variance, delta, compare)
+    evidence = _directed(shift, delta, compare)
     rank_p = _ranks(shift, delta, compare) if ranked else None
     numbers = _numbers(measured, reference, scale, shift, evidence, mine).model_copy(
         update={
@@ -116,7 +116,7 @@ def _finding(
     by_ranks = rank_p is not None and rank_p <= RANK_SHARE * level
     alarm = numbers.alarm_at is not None or by_ranks
     z = (_worst(float(shift.course[-1]), compare) - delta) / shift.variance**0.5
-    leaning = not alarm and 0.5 * erfc(z / 2**0.5) < LEANING * level
+    leaning = not alarm and 0.5 * erfc(_as_normal(z, shift.freedom) / 2**0.5) < LEANING * level
     enough = int(np.isfinite(measured.canary.values).any(axis=0).sum()) >= FEWEST_VALUES
     test = MEAN_TEST + (RANK_TEST if ranked else "")
     sentence = _sentence(numbers, name, scale, shift, alarm=alarm, leaning=leaning, by_ranks=by_ranks, enough=enough)
@@ -125,8 +125,12 @@ def _finding(
 
 def _seen(scale: Scale, shift: Shift, delta: float, level: float, compare: Compare) -> float:
     """Give the factor that such a soak shows in four of five rollouts."""
-    stakes = len(DISTANCES) * (2 if compare.direction == "either" else 1)
-    change = delta + shift.variance**0.5 * distance(level, stakes)
+    both = 2 if compare.direction == "either" else 1
+    if shift.freedom < inf:
+        away = mean_needed(level / both, shift.freedom) + FOUR_OF_FIVE
+    else:
+        away = distance(level, len(DISTANCES) * both)
+    change = delta + shift.variance**0.5 * away
     return scale.ratio(-change if compare.direction == "decrease" else change)
 
 
@@ -134,12 +138,17 @@ def _worst(change: float, compare: Compare) -> float:
     return {"increase": change, "decrease": -change, "either": abs(change)}[compare.direction]
 
 
-def _directed(course: Floats, variance: float, delta: float, compare: Compare) -> Floats:
-    if compare.direction == "increase":
-        return mean_evidence(course, variance, delta)
-    if compare.direction == "decrease":
-        return mean_evidence(-course, variance, delta)
-    return (mean_evidence(course, variance, delta) + mean_evidence(-course, variance, delta)) / 2
+def _as_normal(t: float, freedom: float) -> float:
+    """Give the normal deviate with the same tail as Student's t (Wallace, Ann. Math. Stat. 30, 1959)."""
+    if freedom == inf or t <= 0:
+        return t
+    return float((8 * freedom + 1) / (8 * freedom + 3) * (freedom * log1p(t * t / freedom)) ** 0.5)
+
+
+def _directed(shift: Shift, delta: float, compare: Compare) -> Floats:
+    rise = mean_evidence(shift.course, shift.variance, delta, shift.freedom)
+    fall = mean_evidence(-shift.course, shift.variance, delta, shift.freedom)
+    return {"increase": rise, "decrease": fall, "either": (rise + fall) / 2}[compare.direction]
 
 
 def _ranks(shift: Shift, delta: float, compare: Compare) -> float:
@@ -157,7 +166,7 @@ def _numbers(
     best = min(float(evidence.max()), MOST_EVIDENCE)
     reached = np.flatnonzero(evidence >= 1 / level)
     ends = measured.canary.ends[measured.first_look - 1 :]
-    low, high = mean_limits(float(shift.course[-1]), shift.variance, level)
+    low, high = mean_limits(float(shift.course[-1]), shift.variance, level, shift.freedom)
     effect = hodges_lehmann(shift.treated, shift.other) if len(shift.other) else float(np.median(shift.treated))
     return Numbers(
         treated_errors=0.0,

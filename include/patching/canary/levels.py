@@ -7,6 +7,7 @@ A host's level is the mean of its values since the change; positive values are c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -103,7 +104,8 @@ def scale_of(*levels: Levels) -> Scale | None:
 class Shift:
     """How far the treated moved, look by look, with the variance of the first look; ``known``: measured, not assumed.
 
-    ``treated`` and ``other`` are each host's own change at the last look, for the rank test.
+    ``treated`` and ``other`` are each host's own change at the last look, for the rank test. ``freedom``: degrees of
+    freedom of a variance that is a bare estimate; inf where it was raised to a limit or assumed.
     """
 
     course: Floats
@@ -111,6 +113,7 @@ class Shift:
     known: bool
     treated: Floats
     other: Floats
+    freedom: float = inf
 
 
 def shift_beside(measured: LevelMeasurements, scale: Scale) -> Shift:
@@ -147,9 +150,9 @@ def shift_since(measured: LevelMeasurements, scale: Scale) -> Shift | None:
         return None
     own = np.nanmean(windows, axis=1)
     moved = scale.of(canary.running())[:, first - 1 :] - own[:, None]
-    together = np.nanmean(windows, axis=0)
-    variance = raised(float(np.nanvar(together, ddof=1)), windows.shape[1] - 1) * (1 + 1 / windows.shape[1])
-    return Shift(np.nanmean(moved, axis=0), max(variance, 2 * LEAST_LEVEL**2), True, moved[:, -1], np.empty(0))
+    together, number = np.nanmean(windows, axis=0), windows.shape[1]
+    variance = max(float(np.nanvar(together, ddof=1)) * (1 + 1 / number), 2 * LEAST_LEVEL**2)
+    return Shift(np.nanmean(moved, axis=0), variance, True, moved[:, -1], np.empty(0), number - 1)
 
 
 def _alike(one: Floats, two: Floats) -> tuple[Floats, Floats]:

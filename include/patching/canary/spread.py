@@ -7,12 +7,15 @@ Two numbers, both standard deviations of a log ratio of error rates, both net of
   contains the autocorrelation of the series; from single scrapes it would be far too small.
 
 Moment estimates of a negative binomial (McCullagh and Nelder, Generalized Linear Models, §6.2), raised to their upper
-80 % limit: σ·√(df/χ²) for the hosts (Wilson and Hilferty, PNAS 17, 1931) and 0.84 standard errors for the counts.
+80 % limit: σ·√(df/χ²) for the hosts (Wilson and Hilferty, PNAS 17, 1931) and 0.84 standard errors for the counts. A
+host counts by its errors, here and in the sum that is judged, so unlike hosts are worth fewer than there are: as
+degrees of freedom (Satterthwaite, Biometrics 2, 1946) and as hosts of a side (Kish, Survey Sampling, 1965).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -34,7 +37,10 @@ _UPPER = 0.8416
 
 @dataclass(frozen=True)
 class Reference:
-    """What the time before says: r with its variance, the spreads, from how many windows; what the bound rests on."""
+    """What the time before says: r with its variance, the spreads, from how many windows; what the bound rests on.
+
+    ``worth`` is how many equal hosts each side's were worth, see ``worth``.
+    """
 
     log_ratio: float
     ratio_variance: float
@@ -42,37 +48,45 @@ class Reference:
     within: float
     windows: int
     known: bool
+    worth: tuple[float, float] = (inf, inf)
 
     def variance(self, treated: int, other: int) -> float:
         """Give v of the host effect for so many hosts on each side."""
-        hosts = 1 / max(treated, 1) + 1 / max(other, 1)
+        hosts = sum(1 / max(min(number, most), 1) for number, most in zip((treated, other), self.worth, strict=True))
         lasting = 1 + 1 / self.windows if self.windows else 1.0
         return max(self.within**2 * hosts * lasting + self.ratio_variance, LEAST_VARIANCE)
 
 
-def raised(variance: float, freedom: int) -> float:
+def raised(variance: float, freedom: float) -> float:
     """Raise an estimated variance to its upper 80 % limit; without a degree of freedom it says nothing (inf)."""
     if freedom < 1:
-        return float("inf")
+        return inf
     quantile = freedom * max(1 - 2 / (9 * freedom) - _UPPER * (2 / (9 * freedom)) ** 0.5, 0.0) ** 3
-    return float("inf") if quantile <= 0 else variance * freedom / quantile
+    return inf if quantile <= 0 else variance * freedom / quantile
 
 
 def _moment(errors: Floats, expected: Floats, freedom: int) -> tuple[float, float]:
     """Give σ² (may be negative) beyond Poisson, and its standard error where there is none."""
     weight = float((expected**2).sum())
     if weight <= 0 or freedom < 1:
-        return 0.0, float("inf")
+        return 0.0, inf
     correction = errors.size / freedom
     excess = float((((errors - expected) ** 2) * correction - expected).sum()) / weight
     return excess, float((2 * expected**2 + expected).sum()) ** 0.5 / weight
 
 
-def _cautious(excess: float, error: float, freedom: int) -> tuple[float, bool]:
-    """Turn a moment estimate into the spread that is used, and say whether it was known at all."""
-    estimate = raised(max(excess, 0.0), freedom)
+def _freedom(expected: Floats, freedom: int) -> float:
+    """Give the degrees of freedom of an estimate in which each count weighs by its square; at least one."""
+    weight = expected**2
+    return max(1.0, freedom * float(weight.sum()) ** 2 / (weight.size * float((weight**2).sum())))
+
+
+def _cautious(errors: Floats, expected: Floats, freedom: int) -> tuple[float, bool]:
+    """Estimate by moments the spread that is used, and say whether it was known at all."""
+    excess, error = _moment(errors, expected, freedom)
+    estimate = raised(max(excess, 0.0), _freedom(expected, freedom))
     upper = estimate + _UPPER * error
-    most = max(ASSUMED**2, estimate if estimate < float("inf") else 0.0)
+    most = max(ASSUMED**2, estimate if estimate < inf else 0.0)
     return float(np.sqrt(min(max(upper, LEAST**2), most))), _UPPER * error <= ASSUMED**2
 
 
@@ -84,7 +98,7 @@ def between_hosts(panel: Panel) -> tuple[float, bool]:
     if len(asked) < FEWEST_WINDOWS or failed.sum() <= 0:
         return ASSUMED, False
     expected = failed.sum() / asked.sum() * asked
-    return _cautious(*_moment(failed, expected, len(asked) - 1), len(asked) - 1)
+    return _cautious(failed, expected, len(asked) - 1)
 
 
 def within_hosts(windows: Panel) -> tuple[float, bool]:
@@ -98,7 +112,7 @@ def within_hosts(windows: Panel) -> tuple[float, bool]:
         return ASSUMED, False
     rate = errors.sum(axis=0) / asked.sum(axis=0)
     level = errors.sum(axis=1) / np.maximum((asked * rate).sum(axis=1), 1e-300)
-    return _cautious(*_moment(errors, asked * rate * level[:, None], freedom), freedom)
+    return _cautious(errors, asked * rate * level[:, None], freedom)
 
 
 def over_time(windows: Panel) -> tuple[float, bool]:
@@ -109,7 +123,7 @@ def over_time(windows: Panel) -> tuple[float, bool]:
     failed, asked = failed[alive], asked[alive]
     if len(asked) < FEWEST_WINDOWS or failed.sum() <= 0:
         return ASSUMED, False
-    return _cautious(*_moment(failed, failed.sum() / asked.sum() * asked, len(asked) - 1), len(asked) - 1)
+    return _cautious(failed, failed.sum() / asked.sum() * asked, len(asked) - 1)
 
 
 def reference(canary: Panel, control: Panel, length: int, now: Panel | None = None) -> Reference:
@@ -133,7 +147,20 @@ def reference(canary: Panel, control: Panel, length: int, now: Panel | None = No
         # One window cannot show how a host moves; its lasting difference is all there is to go by.
         within = max(between if len(together.targets) >= FEWEST_WINDOWS else ASSUMED, LEAST)
     log_ratio, variance = _shrunk(canary, control, between)
-    return Reference(log_ratio, variance, between, within, windows.looks, known)
+    sides = worth(canary, between), worth(control, between)
+    return Reference(log_ratio, variance, between, within, windows.looks, known, sides)
+
+
+def worth(panel: Panel, between: float) -> float:
+    """Give how many equal hosts vary as much in their sum as these: 1/Σ p², p being a host's part of their errors.
+
+    A host's errors are what its requests let expect, times its own level: shrunk to 1 as far as the counts cannot tell
+    it, with the prior variance ``between``² (gamma).
+    """
+    failed, asked = panel.by_target()
+    prior = 1 / between**2
+    part = asked * (failed + prior) / (asked * (failed.sum() / asked.sum()) + prior)
+    return float(part.sum() ** 2 / (part**2).sum())
 
 
 def _shrunk(canary: Panel, control: Panel, between: float) -> tuple[float, float]:

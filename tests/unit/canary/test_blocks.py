@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guarded_waves import Guarded, at, growing_z, guarded_rollout
+from guarded_waves import Guarded, growing_z, guarded_rollout
 from patching.canary.blocks import LAG, SETTLING, Course, block_length, in_one_look, judge_block, next_block
 from patching.canary.levels import LevelMeasurements, Levels
 from patching.canary.panel import Panel
@@ -18,7 +18,8 @@ from patching.canary.sides import Measurements
 from patching.canary.weights import block_share, guarded, looks_of, reopened_looks, share_of, watches
 from patching.policy import Check, Compare, PrometheusCheck
 from patching.rollout.answers import VerdictName
-from simulated_rollouts import ALPHA, World, upper_limit
+from simulated_fleet import ALPHA, World, at
+from simulated_rollouts import upper_limit
 
 CHECK = Check(name="errors", prometheus=PrometheusCheck(connection="p", errors="e{$series}", requests="r{$series}"))
 LENGTH = 100.0

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from patching.canary.eprocess import (
     EFFECTS,
+    RESTLESS,
+    RESTLESS_VARIANCE,
     Past,
     Sides,
     count_evidence,
     lower_limit,
     mean_evidence,
     mean_limits,
+    mean_needed,
     past_evidence,
     past_limits,
     ratio_limits,
@@ -30,17 +33,25 @@ def test_log_gamma_is_that_of_the_standard_library(values: list[float]) -> None:
     assert log_gamma(np.array(values)) == pytest.approx(expected, rel=1e-11, abs=1e-10)
 
 
+def concentrations(share: float, variance: float) -> list[tuple[float, float]]:
+    """Give ν of the usual and of the restless hosts, each with its part of all waves."""
+    usual = 1 / (share * (1 - share) * variance)
+    return [(1 - RESTLESS, usual - 1), (RESTLESS, usual / RESTLESS_VARIANCE - 1)]
+
+
 @pytest.mark.slow
 def test_counts_are_the_mean_of_scipys_beta_binomial_ratios() -> None:
     stats = pytest.importorskip("scipy.stats")
     sides = Sides(7, 500.0, 12, 1500.0, 1.2, 0.05)
     base = 500 * 1.2 / 1500 * 1.5
-    share = base / (1 + base)
-    nu = 1 / (share * (1 - share) * 0.05) - 1
-    under = stats.betabinom.pmf(7, 19, nu * share, nu * (1 - share))
-    bets = [base * exp(effect) for effect in EFFECTS]
-    over = [stats.betabinom.pmf(7, 19, nu * bet / (1 + bet), nu / (1 + bet)) for bet in bets]
-    assert float(count_evidence(sides, np.log(1.5))) == pytest.approx(np.mean(over) / under, rel=1e-9)
+    found = [
+        sum(
+            part * stats.betabinom.pmf(7, 19, nu * bet / (1 + bet), nu / (1 + bet))
+            for part, nu in concentrations(base / (1 + base), 0.05)
+        )
+        for bet in (base * exp(effect) for effect in (0.0, *EFFECTS))
+    ]
+    assert float(count_evidence(sides, np.log(1.5))) == pytest.approx(np.mean(found[1:]) / found[0], rel=1e-9)
 
 
 @pytest.mark.slow
@@ -58,35 +69,44 @@ def test_expected_evidence_is_one_where_nothing_is_worse_than_tolerated() -> Non
     """The definition: summed over everything that could have been counted, weighted by its probability."""
     stats = pytest.importorskip("scipy.stats")
     counts = np.arange(41)
-    share = 1 / 4
-    nu = 1 / (share * (1 - share) * 0.1) - 1
-    mass = stats.betabinom.pmf(counts, 40, nu * share, nu * (1 - share))
+    mass = sum(part * stats.betabinom.pmf(counts, 40, nu / 4, nu * 3 / 4) for part, nu in concentrations(1 / 4, 0.1))
     evidence = count_evidence(Sides(counts, 100.0, 40 - counts, 300.0, 1.0, 0.1), 0.0)
     assert float((mass * evidence).sum()) == pytest.approx(1.0, rel=1e-9)
 
 
 def test_evidence_of_growing_counts_is_a_martingale() -> None:
-    """One more error is the treated side's with chance (ν·π + C)/(ν + N): on average the evidence stays as it is."""
+    """One more error is the treated side's with chance (ν·π + C)/(ν + N): on average the evidence stays as it is.
+
+    ν is that of usual or of restless hosts, as far as the counts so far speak for either.
+    """
     for treated, other in ((0, 0), (3, 4), (20, 5), (0, 30)):
-        share, variance = 0.25, 0.05
-        nu = 1 / (share * (1 - share) * variance) - 1
-        chance = (nu * share + treated) / (nu + treated + other)
+        weights, chances = [], []
+        for part, nu in concentrations(0.25, 0.05):
+            a, b = nu / 4, nu * 3 / 4
+            weights.append(part * exp(lbeta(treated + a, other + b) - lbeta(a, b)))
+            chances.append((a + treated) / (nu + treated + other))
+        chance = np.average(chances, weights=weights)
         now, more, less = (
-            float(count_evidence(Sides(t, 100.0, o, 300.0, 1.0, variance), 0.0))
+            float(count_evidence(Sides(t, 100.0, o, 300.0, 1.0, 0.05), 0.0))
             for t, o in ((treated, other), (treated + 1, other), (treated, other + 1))
         )
         assert chance * more + (1 - chance) * less == pytest.approx(now, rel=1e-9)
 
 
+def lbeta(a: float, b: float) -> float:
+    return lgamma(a) + lgamma(b) - lgamma(a + b)
+
+
 @settings(deadline=None)
 @given(st.integers(0, 200), st.integers(0, 200), st.floats(0.001, 1.0), st.floats(0.0, 1.0))
-def test_one_more_error_of_the_treated_never_lowers_the_evidence(
+def test_one_more_error_of_the_treated_never_lowers_evidence_for_harm(
     treated: int, other: int, variance: float, delta: float
 ) -> None:
+    """Evidence below 1 speaks for no harm; there, far fewer errors than expected speak for restless hosts, too."""
     one, two = (
         float(count_evidence(Sides(c, 100.0, other, 300.0, 1.0, variance), delta)) for c in (treated, treated + 1)
     )
-    assert two >= one
+    assert max(two, 1.0) >= max(one, 1.0) * (1 - 1e-9)
     one, two = (float(past_evidence(Past(c, 100.0, 0.1, variance), delta)) for c in (treated, treated + 1))
     assert two >= one
 
@@ -97,10 +117,25 @@ def test_no_exposure_is_no_bet() -> None:
 
 
 def test_means_bet_nothing_on_average_at_the_first_look() -> None:
-    z = np.linspace(-12, 24, 20001)
-    normal = np.exp(-(z**2) / 2) / (2 * np.pi) ** 0.5
+    z = np.linspace(-30, 60, 90001)
+    mass = (1 - RESTLESS) * np.exp(-(z**2) / 2) + RESTLESS * np.exp(-(z**2) / 8) / 2
     evidence = mean_evidence(z * 0.3, 0.09, 0.0)
-    assert float((normal * evidence).sum() * (z[1] - z[0])) == pytest.approx(1.0, rel=1e-6)
+    assert float((mass * evidence).sum() * (z[1] - z[0])) == pytest.approx((2 * np.pi) ** 0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("freedom", [2, 5, 20])
+def test_means_with_an_estimated_variance_bet_nothing_on_average_and_never_fall_with_harm(freedom: int) -> None:
+    """Simulated as it happens: the variance is that of a few windows before, and all windows are alike."""
+    random = np.random.default_rng(freedom)
+    windows = random.normal(size=(200_000, freedom + 1))
+    change = random.normal(size=200_000) - windows.mean(axis=1)
+    error = (windows.var(axis=1, ddof=1) * (1 + 1 / (freedom + 1))) ** 0.5
+    evidence = mean_evidence(change / error, 1.0, 0.0, freedom)
+    assert 0.3 < float(np.minimum(evidence, 1e4).mean()) < 1.02
+    rising = mean_evidence(np.linspace(2, 1000, 5001), 1.0, 0.0, freedom)
+    assert (np.diff(rising) > 0).all()
+    needed = mean_needed(0.01, freedom)
+    assert float(mean_evidence(needed, 1.0, 0.0, freedom)) == pytest.approx(100)
 
 
 def test_limits_enclose_what_was_counted_and_narrow_with_counts() -> None:

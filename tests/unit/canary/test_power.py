@@ -9,10 +9,12 @@ import pytest
 
 from patching.canary.comparison import judge_counts
 from patching.canary.power import seen_ratio
+from patching.canary.sides import Measurements
 from patching.canary.verdicts import CheckVerdict
 from patching.policy import Check, Compare
 from patching.rollout.answers import VerdictName
-from simulated_rollouts import RULES, World, fleet, measured, rollout
+from simulated_fleet import RULES, World, fleet, soak
+from simulated_rollouts import rollout
 
 LEVEL = 0.05 / 3
 
@@ -39,11 +41,12 @@ def test_more_metrics_and_waves_see_a_little_less() -> None:
 
 def judged(world: World, seed: int, against: str) -> CheckVerdict:
     """Judge the first wave of a simulated rollout at its end."""
-    random, treated = np.random.default_rng([8, seed]), slice(0, world.canaries)
+    random, wave = np.random.default_rng([8, seed]), world.waves()[0]
     lasting = random.normal(size=world.hosts) * world.sigma * (against != "threshold")
     compare = {"against": [against], "maxRelativeIncrease": "0%", "minRequests": 1, "threshold": f"{world.errors}%"}
     check = Check(name="m", prometheus=RULES, compare=Compare.model_validate(compare))
-    evidence = measured(*fleet(random, world, lasting, treated), treated, slice(world.canaries, world.hosts))
+    evidence = soak(fleet(random, world, lasting, wave), wave)
+    assert isinstance(evidence, Measurements)
     return judge_counts(check, evidence, 1 / 3)
 
 

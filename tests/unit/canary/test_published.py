@@ -16,7 +16,7 @@ from patching.canary.panel import Panel
 from patching.canary.sides import Measurements
 from patching.canary.verdicts import CheckVerdict
 from patching.policy import Check, Compare, PrometheusCheck
-from simulated_rollouts import kayenta_high
+from simulated_evidence import kayenta_high
 
 CASES = sorted((Path(__file__).parents[2] / "cases" / "published").glob("*.json"))
 

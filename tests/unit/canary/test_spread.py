@@ -12,11 +12,13 @@ from patching.canary.spread import (
     ASSUMED,
     LEAST,
     LEAST_VARIANCE,
+    _freedom,
     between_hosts,
     over_time,
     raised,
     reference,
     within_hosts,
+    worth,
 )
 
 
@@ -111,3 +113,26 @@ def test_without_any_time_before_the_control_itself_says_how_hosts_differ() -> N
     assert 0.4 < found.between < 0.8
     few = reference(empty, empty, 5, now=panel(drawn(7, 2, 1, 0.0, 0.0)))
     assert few.between >= ASSUMED
+
+
+def test_side_is_worth_as_many_hosts_as_vary_alike() -> None:
+    """One host with most of the errors: the sum varies almost as it does, however many others there are."""
+    even, odd = panel(np.full((10, 60), 5.0)), panel(np.array([[91.0] * 60] + [[1.0] * 60] * 9))
+    assert worth(even, 0.5) == pytest.approx(10)
+    assert worth(odd, 3.0) == pytest.approx(1.21, abs=0.02)
+    assert worth(panel(np.zeros((10, 60))), 0.3) == pytest.approx(10)
+    found = reference(odd, even, 20)
+    alike = reference(even, even, 20)
+    assert found.worth[0] < 2 < 9 < found.worth[1]
+    assert found.variance(10, 10) > alike.variance(10, 10)
+    assert found.variance(1, 10) == pytest.approx(found.variance(10, 10), rel=1.0)
+
+
+def test_estimate_that_one_host_carries_is_raised_more() -> None:
+    random = np.random.default_rng(4)
+    moving = np.exp(random.normal(size=(8, 6)) * 0.3)
+    even = random.poisson(200 * moving).astype(float)
+    odd = random.poisson(np.array([[1400.0]] + [[30.0]] * 7) * moving).astype(float)
+    assert _freedom(even, 35) > 25
+    assert _freedom(odd, 35) < 8
+    assert _freedom(np.array([1.0, 1e9]), 1) == 1.0
