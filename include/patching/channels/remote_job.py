@@ -19,6 +19,8 @@ from patching.channels.attach import Evidence
 STATE_DIR = "/var/lib/patching"
 OUTPUT_CAP = 512 * 1024
 KEEP_DAYS = 90
+GUARD_SECONDS = 45
+"""How long a start waits for other programs of ours on the target; nothing is begun by who has given up waiting."""
 _STEP_ID = re.compile(r"^[0-9a-zA-Z][0-9a-zA-Z_-]{0,127}$")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -180,11 +182,19 @@ def _preamble(paths: JobPaths) -> str:
     return "\n".join(lines) + "\n" + _START_TIME + _LOOK
 
 
-def start_program(paths: JobPaths, payload: str, *, run_as: str | None = None, output_cap: int = OUTPUT_CAP) -> str:
+def start_program(
+    paths: JobPaths,
+    payload: str,
+    *,
+    run_as: str | None = None,
+    output_cap: int = OUTPUT_CAP,
+    wait: float | None = None,
+) -> str:
     """Build the program that starts a step, or attaches to it if its id is known: never a second run.
 
-    Prints what ``parse_look`` reads. Two starts at once are one after the other under the guard lock; the runner
-    inherits the step's lock from the starter, so there is no moment at which nobody holds it.
+    Prints what ``parse_look`` reads; with ``wait`` once more when the step has ended, or after so many seconds: then
+    starting it and waiting for its end is one program on the target. Two starts at once are one after the other under
+    the guard lock; the runner inherits the step's lock from the starter, so there is no moment without a holder.
     """
     runner = runner_script(paths, run_as=run_as, output_cap=output_cap)
     return f"""\
@@ -193,7 +203,7 @@ set -e
 mkdir -p "$steps"
 chmod 755 "$state"; chmod 700 "$steps"
 exec 8>>"$state/guard.lock"
-flock 8
+flock -w {GUARD_SECONDS} 8
 if ! [ -d "$dir" ]; then
   new="$steps/.new-"{quote(paths.step_id)}
   rm -rf "$new"
@@ -214,7 +224,7 @@ if ! [ -e forbidden ] && ! [ -e exit ] && ! [ -e started ] && flock -n 9; then
 fi
 exec 9>&-
 look
-"""
+{"" if wait is None else _waiting(wait)}"""
 
 
 def forbid_program(paths: JobPaths) -> str:
@@ -263,9 +273,14 @@ def wait_program(paths: JobPaths, seconds: float) -> str:
 
     Where the runner was killed but the payload lives, it waits for the payload.
     """
+    return f"{_preamble(paths)}\n{_waiting(seconds)}"
+
+
+def _waiting(seconds: float) -> str:
     limit = max(1, round(seconds))
     return f"""\
-{_preamble(paths)}
+set +e
+exec 8>&-
 if [ -d "$dir" ]; then
   flock -s -w {limit} "$dir/lock" true
   if ! [ -e "$dir/exit" ] && flock -n -s "$dir/lock" true && alive; then

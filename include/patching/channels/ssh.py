@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+from dataclasses import replace
 
 from patching.change import Phase, Reply, Step
 from patching.channels.attach import attach
@@ -22,13 +23,15 @@ from patching.channels.remote_job import (
 )
 from patching.channels.ssh_login import DEFAULT_PORT, Address, Link, log_in
 from patching.channels.ssh_sudo import RemoteCommand, command, sudo_password
-from patching.channels.ssh_wire import DIAL_DEADLINE, Ran, SshWire
+from patching.channels.ssh_wire import DIAL_DEADLINE, Process, Ran, SshWire
 from patching.errors import ChannelError, ConnectionMissing, LoginRefused, TargetOffline
 from patching.sources.base import Connection, ConnectionSource
 from patching.target import Member, Target
 
 READ_CAP = 8 * 1024 * 1024
 CONTROL_DEADLINE = 60.0
+LATE = 15.0
+"""Seconds that a program may live on the target beyond the time that it waits for, to say what it saw."""
 
 
 class SshChannel:
@@ -115,6 +118,7 @@ class SshSession:
         self.channel = channel
         self.target = target
         self._wire = SshWire(target.name, self._dial, channel.read_cap)
+        self._at_work: dict[str, tuple[Link, Process, float]] = {}
 
     @property
     def lost(self) -> bool:
@@ -145,12 +149,20 @@ class SshSession:
         )
 
     async def start(self, step_id: str, step: Step) -> Handle:
-        """Start a detached step, or attach to it if the step id exists on the target: never a second run."""
+        """Start a detached step, or attach to it if the step id exists on the target: never a second run.
+
+        The program that starts it stays, and says so when the step has ended: ``wait`` needs no other one.
+        """
         paths, member = self._paths(step_id), self._member(step.member)
         address = self.channel.address(self.target, member)
         run_as = None if step.call.get("sudo") or address.user == "root" else address.user
-        program = start_program(paths, str(step.call["script"]), run_as=run_as, output_cap=self.channel.output_cap)
-        look = await self._look(member, program)
+        cap = self.channel.output_cap
+        script = str(step.call["script"])
+        program = start_program(paths, script, run_as=run_as, output_cap=cap, wait=step.deadline)
+        line = self._command(member, True, step.deadline + LATE)
+        look = await self._wire.persist(
+            member, CONTROL_DEADLINE, lambda link, _: self._begun(link, member, step_id, step, line, program)
+        )
         return Handle(
             step_id=step_id,
             target=self.target.name,
@@ -158,6 +170,33 @@ class SshSession:
             directory=paths.directory,
             boot_id=look.recorded_boot_id,
         )
+
+    async def _begun(
+        self, link: Link, member: Member, step_id: str, step: Step, line: RemoteCommand, program: str
+    ) -> Look:
+        """Run the program that starts a step until it has looked; it is kept while the step runs."""
+        if (earlier := self._at_work.pop(step_id, None)) is not None:
+            earlier[1].close()
+        process = await self._wire.begin(link, line, program)
+        keep = False
+        try:
+            async with asyncio.timeout(CONTROL_DEADLINE):
+                said = await self._wire.paragraph(link, process)
+            look = parse_look(said)
+            if look is None:
+                ran = await self._wire.end(link, process)
+                return self._understood(replace(ran, stdout=said + ran.stdout), member)
+            keep = attach(look.evidence) is Attach.RUNNING
+            if keep:
+                self._at_work[step_id] = link, process, step.deadline
+            return look
+        except TimeoutError:
+            raise ChannelError(
+                f"{self.target.name} did not say within {CONTROL_DEADLINE:g} s that step {step.name} was started"
+            ) from None
+        finally:
+            if not keep:
+                process.close()
 
     async def wait(self, handle: Handle, step: Step) -> Progress:
         """Wait for the pushed end of a step, at most its deadline; survives a lost connection and a reboot.
@@ -168,16 +207,33 @@ class SshSession:
         end = asyncio.get_running_loop().time() + step.deadline
 
         async def once(link: Link, left: float) -> Look:
-            line = self._command(member, True, left + 15.0)
+            line = self._command(member, True, left + LATE)
             return self._understood(await self._wire.run(link, line, wait_program(paths, left)), member)
 
+        look = await self._pushed(handle, step, member)
         while True:
-            left = end - asyncio.get_running_loop().time()
-            look = await self._wire.persist(member, max(left, CONTROL_DEADLINE if left <= 0 else 1.0), once)
+            if look is None:
+                left = end - asyncio.get_running_loop().time()
+                look = await self._wire.persist(member, max(left, CONTROL_DEADLINE if left <= 0 else 1.0), once)
             progress = self._progress(look, step)
             if progress.attach is not Attach.RUNNING or end <= asyncio.get_running_loop().time():
                 await self._log_in_anew_after(step)
                 return progress
+            look = None
+
+    async def _pushed(self, handle: Handle, step: Step, member: Member) -> Look | None:
+        """Wait for what the program that started the step says of its end; None where it says nothing."""
+        kept = self._at_work.pop(handle.step_id, None)
+        if kept is None:
+            return None
+        link, process, deadline = kept
+        if deadline != step.deadline:
+            process.close()
+            return None
+        try:
+            return parse_look((await self._wire.end(link, process)).stdout)
+        except TargetOffline:
+            return None
 
     async def _log_in_anew_after(self, step: Step) -> None:
         """Leave a connection whose server process still runs the files that an activation has replaced.
@@ -203,6 +259,7 @@ class SshSession:
 
     async def close(self) -> None:
         """Close the connection; started steps go on."""
+        self._at_work.clear()
         await self._wire.close()
 
     async def _dial(self, member: Member, deadline: float) -> Link:

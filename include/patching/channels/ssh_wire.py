@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import asyncssh
 
@@ -21,6 +21,7 @@ DIAL_DEADLINE = 15.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
 T = TypeVar("T")
+Process: TypeAlias = "asyncssh.SSHClientProcess[bytes]"
 Dial = Callable[[Member, float], Awaitable[Link]]
 
 
@@ -88,15 +89,31 @@ class SshWire:
 
     async def run(self, link: Link, command: RemoteCommand, program: str) -> Ran:
         """Run one program; raises TargetOffline when the connection breaks before its end is seen."""
-        try:
-            process: asyncssh.SSHClientProcess[bytes] = await link.connection.create_process(
-                command.line, encoding=None
-            )
+        return await self.end(link, await self.begin(link, command, program))
+
+    async def begin(self, link: Link, command: RemoteCommand, program: str) -> Process:
+        """Start one program, whose ``end`` the caller asks for; raises TargetOffline."""
+        async with self._broken(link):
+            process: Process = await link.connection.create_process(command.line, encoding=None)
+            # What ended before it took its input (sudo refuses at once) says why on its other streams.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write((command.lead + framed(program)).encode())
+                process.stdin.write_eof()
+            return process
+
+    async def paragraph(self, link: Link, process: Process) -> bytes:
+        """Read what a program says before the first blank line, that included, or all where there is none."""
+        async with self._broken(link):
             try:
-                # What ended before it took its input (sudo refuses at once) says why on its other streams.
-                with contextlib.suppress(BrokenPipeError):
-                    process.stdin.write((command.lead + framed(program)).encode())
-                    process.stdin.write_eof()
+                said: bytes = await process.stdout.readuntil(b"\n\n")
+            except asyncio.IncompleteReadError as error:
+                said = error.partial
+            return said
+
+    async def end(self, link: Link, process: Process) -> Ran:
+        """Wait for the end of a program; raises TargetOffline when the connection breaks before it is seen."""
+        async with self._broken(link):
+            try:
                 (out, cut), (err, cut_too) = await asyncio.gather(
                     self._collect(process.stdout), self._collect(process.stderr)
                 )
@@ -104,13 +121,19 @@ class SshWire:
             finally:
                 # Nobody waits for this where the caller was cancelled: OpenSSH confirms it when the program has ended.
                 process.close()
-        except (OSError, asyncssh.Error) as error:
-            await link.close()
-            raise TargetOffline(f"the connection to {self._target} broke: {error}") from None
         if process.exit_status is None:
             await link.close()
             raise TargetOffline(f"the connection to {self._target} broke before the end of a command was seen")
         return Ran(_code(process), out, err, cut or cut_too)
+
+    @contextlib.asynccontextmanager
+    async def _broken(self, link: Link) -> AsyncIterator[None]:
+        """Leave a connection that breaks meanwhile, in the product's words."""
+        try:
+            yield
+        except (OSError, asyncssh.Error) as error:
+            await link.close()
+            raise TargetOffline(f"the connection to {self._target} broke: {error}") from None
 
     async def _collect(self, stream: asyncssh.SSHReader[bytes]) -> tuple[bytes, bool]:
         """Read a stream to its end and keep at most ``read_cap`` bytes."""

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from patching.advisory import Finding, Priority
 from patching.canary.error_budget import BudgetView
-from patching.canary.weights import looks_of
+from patching.canary.weights import guarded, looks_of
 from patching.change import Patch, Refusal, Undo
 from patching.errors import PlanRefused
 from patching.plan.dependents import dependents
@@ -140,6 +140,11 @@ class Plan(Value):
         if spec.rollout.depends_on:
             affected = sum(len(self.dependents(wave.index)) for wave in self.waves)
         return looks_of(spec.verify, sizes, watched=bool(spec.rollout.watch), dependents=affected)
+
+    def guarded(self, wave: int) -> bool:
+        """Whether metrics are watched while a wave is applied: something must be left that could be stopped."""
+        found = self.wave(wave)
+        return found is not None and guarded(self.policy.spec.verify, len(found.targets))
 
     def scrape(self, check: str) -> float:
         """Seconds between the samples of a check, also of a service that depends (``errors of web``); 0 = not known."""

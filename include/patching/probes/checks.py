@@ -11,7 +11,6 @@ from patching.channels.base import Channel, Session
 from patching.errors import ChannelError
 from patching.policy import Check
 from patching.probes.command import command_step
-from patching.probes.http import http_probe
 from patching.probes.unit import unit_step
 from patching.target import Target
 
@@ -28,6 +27,9 @@ async def run_probes(session: Session, target: Target, checks: Sequence[Check]) 
     results = []
     for check in checks:
         if check.http is not None:
+            # The HTTP client takes a worker longer to load than all other checks together.
+            from patching.probes.http import http_probe
+
             results.append(await http_probe(check.name, check.http, target))
         elif check.command is not None:
             results.append(await _ask(session, target, check.name, command_step(check.name, check.command, target)))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import islice
 
 from patching.change import JobResult, Outcome
@@ -32,7 +33,6 @@ from patching.rollout.site import Site
 from patching.rollout.states import RolloutState
 from patching.rollout.steps import StoppedHere
 from patching.rollout.turns import HeldBack, Turns
-from patching.rollout.wave_guard import guarding
 
 BUSY_PAUSE = 0.5
 LONGEST_PAUSE = 2.0
@@ -315,7 +315,7 @@ async def apply_wave(
             return WaveSummary(wave=wave, shard=shard, sentence="this shard has no targets", skipped=True)
         work = ShardRun(record, plan, wave, stop)
         async with watched(site, plan, wave, work.ease), polling(site, plan, wave):
-            async with guarding(site, plan, wave, work.brake):
+            async with _guard(site, plan, wave, work.brake):
                 await work.run(targets)
             if not shard and await drill(record, plan, work.brake, work.channel, work.driver):
                 await work.run(targets)
@@ -333,6 +333,16 @@ async def apply_wave(
         )
     _record_applied(site, rollout, summary, run_id, work.brake.verdict)
     return summary
+
+
+def _guard(site: Site, plan: Plan, wave: int, brake: Brake) -> AbstractAsyncContextManager[None]:
+    """Watch the metrics of a wave that has any to watch."""
+    if not plan.guarded(wave):
+        return contextlib.nullcontext()
+    # It computes with NumPy, which takes a worker longer to load than many a wave's own code.
+    from patching.rollout.wave_guard import guarding
+
+    return guarding(site, plan, wave, brake)
 
 
 def _in_order(

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from patching.canary.blocks import Block, Course, block_length, judge_block, next_block
 from patching.canary.verdicts import CheckVerdict, WaveVerdict
-from patching.canary.weights import guarded, share_of, watches
+from patching.canary.weights import share_of, watches
 from patching.change import Outcome, TargetState
 from patching.errors import ConnectionMissing, LedgerUnavailable, MetricSourceUnavailable
 from patching.ledger.base import TargetRow
@@ -53,12 +53,6 @@ class WaveGuard:
         self.services = {item.target.name: item.target.labels.get(label, "") for item in plan.targets}
         self.again = reopenings(site.ledger, plan.rollout, wave)
         self.began = site.clock()
-
-    @property
-    def needed(self) -> bool:
-        """Whether there is anything to watch, and anything that could be stopped."""
-        found = self.plan.wave(self.wave)
-        return guarded(self.plan.policy.spec.verify, len(found.targets) if found is not None else 0)
 
     def stop_if_alarmed(self) -> bool:
         """Stop launching where a block of this wave has alarmed, here or in another process."""
@@ -156,9 +150,9 @@ def guard_verdict(site: Site, plan: Plan, wave: int) -> WaveVerdict | None:
 
 @asynccontextmanager
 async def guarding(site: Site, plan: Plan, wave: int, brake: Brake) -> AsyncIterator[None]:
-    """Watch a wave while the body applies it; what an earlier alarm has stopped does not begin again."""
+    """Watch a guarded wave while the body applies it; what an earlier alarm has stopped does not begin again."""
     guard = WaveGuard(site, plan, wave, brake)
-    if not guard.needed or guard.stop_if_alarmed():
+    if guard.stop_if_alarmed():
         yield
         return
     async with beside(guard.watch()):

@@ -11,23 +11,17 @@ from typing import Any
 
 import asyncssh
 
-from patching.channels.remote_job import (
-    JobPaths,
-    framed,
-    remote_command,
-    start_program,
-    wait_program,
-)
+from patching.channels.remote_job import JobPaths, framed, remote_command, start_program
 
 READ = "cat /srv/host.json"
 
 
 async def one(host: dict[str, Any], place: dict[str, Any], room: asyncio.Semaphore) -> None:
-    """Log in once, then: read, start, wait, read."""
+    """Log in once, then: read, start and wait, read."""
     paths = JobPaths(host["name"])
     programs = [
-        (READ, False), (start_program(paths, "/srv/upgrade shop 1.1", run_as=place["user"]), True),
-        (wait_program(paths, 300.0), True), (READ, False),
+        (READ, False), (start_program(paths, "/srv/upgrade shop 1.1", run_as=place["user"], wait=300.0), True),
+        (READ, False),
     ]  # fmt: skip
     async with room, asyncssh.connect(
         host["address"], place["port"], username=place["user"], client_keys=[place["client_key"]],

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.fleet.place import Place, environment, python
 
-PLAN = {"read": 2, "start": 1, "wait": 1}
+PLAN = {"read": 2, "start": 1}
 """What the engine and the bare loop send to every host, once each over one connection."""
 
 

@@ -13,6 +13,7 @@ import re
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,22 +53,27 @@ class Host:
             return 0, ""
         return 127, f"{self.name} does not know: {script[:80]}"
 
-    async def program(self, text: str) -> tuple[int, str, str]:
-        """Answer what came on standard input; gives what it was, the exit code and output."""
+    async def program(self, text: str, say: Callable[[str], None]) -> tuple[str, int]:
+        """Answer what came on standard input; gives what it was and the exit code."""
         found = STEP.search(text)
         if found is None:
-            script = text.removeprefix("{\n").removesuffix("\n} </dev/null\n")
-            return "read", *(await self.run(script))
+            code, out = await self.run(text.removeprefix("{\n").removesuffix("\n} </dev/null\n"))
+            say(out)
+            return "read", code
         step = (found[1] or found[2]).rsplit("/", 1)[1]
-        kind = "start" if "setsid -f" in text else "wait" if "flock -s -w" in text else "look"
-        payload = PAYLOAD.search(text) if kind == "start" else None
+        starts, waits = "setsid -f" in text, "flock -s -w" in text
+        payload = PAYLOAD.search(text) if starts else None
         if payload is not None and step not in self.steps:
             script = shlex.split(payload[1])[0]
             self.ran[step] += 1
             self.steps[step] = asyncio.create_task(self._payload(script))
-        if kind == "wait" and step in self.steps:
-            await asyncio.shield(self.steps[step])
-        return kind, 0, self.look(step)
+        if starts or not waits:
+            say(self.look(step))
+        if waits:
+            if step in self.steps:
+                await asyncio.shield(self.steps[step])
+            say(self.look(step))
+        return "start" if starts else "wait" if waits else "look", 0
 
     async def _payload(self, script: str) -> int:
         code, _ = await self.run(script)
@@ -111,13 +117,17 @@ class Fleet:
 
         async def carry(process: asyncssh.SSHServerProcess[bytes]) -> None:
             command = process.command or ""
+
+            def say(text: str) -> None:
+                process.stdout.write(text.encode())
+
             with suppress(OSError, asyncssh.Error):
                 if command.startswith("exec "):
-                    kind, code, out = await host.program((await process.stdin.read()).decode())
+                    kind, code = await host.program((await process.stdin.read()).decode(), say)
                 else:
                     kind, (code, out) = "plain", await host.run(command)
+                    say(out)
                 self.asked[kind] += 1
-                process.stdout.write(out.encode())
                 process.exit(code)
 
         return carry

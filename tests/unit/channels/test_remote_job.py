@@ -35,7 +35,7 @@ def test_programs_are_valid_shell_whatever_they_are_given(state: str, payload: s
     paths = JobPaths("step-1", state)
     programs = (
         start_program(paths, payload, run_as=user), look_program(paths), wait_program(paths, 1), cancel_program(paths),
-        forbid_program(paths),
+        forbid_program(paths), start_program(paths, payload, run_as=user, wait=1),
     )  # fmt: skip
     for program in programs:
         ran = subprocess.run(["/bin/sh", "-n"], input=framed(program).encode(), capture_output=True, check=False)
