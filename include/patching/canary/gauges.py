@@ -22,6 +22,7 @@ from patching.policy_metrics import FEWEST_VALUES
 from patching.rollout.answers import VerdictName
 
 MEAN_TEST = "e-process of means (normal, variance of the first look), valid at every look"
+BARE_TEST = "e-process of means (Student's t, variance of few windows), at every look"
 RANK_TEST = "; and Mann-Whitney over hosts, once, with a fifth of the bound"
 
 RANK_SHARE = 0.2
@@ -118,7 +119,7 @@ def _finding(
     z = (_worst(float(shift.course[-1]), compare) - delta) / shift.variance**0.5
     leaning = not alarm and 0.5 * erfc(_as_normal(z, shift.freedom) / 2**0.5) < LEANING * level
     enough = int(np.isfinite(measured.canary.values).any(axis=0).sum()) >= FEWEST_VALUES
-    test = MEAN_TEST + (RANK_TEST if ranked else "")
+    test = (MEAN_TEST if shift.freedom == inf else BARE_TEST) + (RANK_TEST if ranked else "")
     sentence = _sentence(numbers, name, scale, shift, alarm=alarm, leaning=leaning, by_ranks=by_ranks, enough=enough)
     return Finding(name, test, alarm, shift.known and enough and not leaning, numbers, sentence)
 

@@ -44,17 +44,20 @@ class _Desk:
 
     def __init__(self, name: str, threads: int, most: int, serve: Callable[[Sequence[_Waiting]], list[Any]]) -> None:
         self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._threads = [Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(threads)]
+        self._names = [f"{name}-{number}" for number in range(threads)]
+        self._threads: list[Thread] = []
         self._most = most
         self._serve = serve
         self._closed = False
-        for thread in self._threads:
-            thread.start()
 
     async def answer(self, work: Callable[..., T], alone: Callable[[], T] | None = None) -> T:
         """Have work done by a thread; raises LedgerError once the desk is closed."""
         if self._closed:
             raise LedgerError("this writer is closed: nothing was written; a change job outlived its rollout's task")
+        if not self._threads:
+            self._threads = [Thread(target=self._work, name=name, daemon=True) for name in self._names]
+            for thread in self._threads:
+                thread.start()
         loop = asyncio.get_running_loop()
         waiting = _Waiting(work, alone, loop, loop.create_future())
         self._waiting.put(waiting)
@@ -79,7 +82,14 @@ class _Desk:
             waiting = [item for item in batch if item is not None]
             going = len(waiting) == len(batch)
             if waiting:
-                _deliver(waiting, self._serve(waiting))
+                _deliver(waiting, self._served(waiting))
+
+    def _served(self, batch: Sequence[_Waiting]) -> list[Any]:
+        """Serve a batch; whatever is raised beyond what its callers are told, nobody is left waiting."""
+        try:
+            return self._serve(batch)
+        except BaseException as error:  # noqa: BLE001
+            return [error] * len(batch)
 
 
 class LedgerWriter:
@@ -112,8 +122,10 @@ class LedgerWriter:
 
     async def close(self) -> None:
         """Commit what was accepted, then end the threads; afterwards nothing is accepted."""
-        await self._writing.close()
-        await self._reading.close()
+        try:
+            await self._writing.close()
+        finally:
+            await self._reading.close()
 
     def _commit(self, group: Sequence[_Waiting]) -> list[Any]:
         """Commit one group; gives what each piece of work returned, or the exception that its caller gets."""
@@ -137,7 +149,7 @@ def _read(batch: Sequence[_Waiting]) -> list[Any]:
 def _answer(work: Callable[[], Any]) -> Any:
     try:
         return work()
-    except Exception as error:  # noqa: BLE001 - every failure goes to the caller whose reading failed
+    except BaseException as error:  # noqa: BLE001 - every failure goes to the caller whose reading failed
         return error
 
 
@@ -153,7 +165,11 @@ def _settle(answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
     for answer, result in answers:
         if answer.done():
             continue
-        if isinstance(result, Exception):
+        if isinstance(result, StopIteration):  # no future can hold one
+            answer.set_exception(
+                LedgerError(f"a question to the ledger ended with {result!r}: this is a fault of ours")
+            )
+        elif isinstance(result, BaseException):
             answer.set_exception(result)
         else:
             answer.set_result(result)

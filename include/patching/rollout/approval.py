@@ -171,9 +171,9 @@ async def prepare(site: Site, rollout: str, run_id: str) -> str:
     plan, row = frozen_plan(site, rollout), site.ledger.rollout(rollout)
     if plan is None or row is None or not approved(site, rollout, plan) or row.state is not RolloutState.WAITING:
         return "nothing to prepare"
-    record = Record(site, rollout)
     driver = plan.policy.spec.driver
     channel, driving = site.channel(driver.connection), site.driver(driver.name, dict(driver.options))
+    record = Record(site, rollout)
     room = asyncio.Semaphore(site.concurrency)
 
     async def one(target: TargetRow) -> JobResult | None:

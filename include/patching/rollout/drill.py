@@ -7,9 +7,9 @@ dies in the middle is resumed: ``drill`` entries say what has begun and what was
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from patching.change import Outcome
+from patching.change import JobResult, Outcome
 from patching.channels.base import Channel
 from patching.drivers.base import PatchDriver
 from patching.errors import FenceLost
@@ -22,6 +22,7 @@ from patching.rollout.reversibility import PROVEN
 from patching.rollout.site import Site
 from patching.rollout.undo_failure import tend_failed_undo
 from patching.rollout.undo_job import UndoJob
+from patching.rollout.undo_wait import UndoWait
 
 WAVE = 1
 BUSY_PAUSE = 0.5
@@ -77,10 +78,12 @@ async def drill(record: Record, plan: Plan, brake: Brake, channel: Channel, driv
     against = [item for item in planned.undo.irreversible if not item.declared]
     job = UndoJob(record, plan, planned, channel, driver, row, obstacles=against)
     try:
-        while isinstance(answer := await job.run(due), Busy):
-            await site.pause(BUSY_PAUSE)
+        answer = await _undone(record, brake, job, planned, due)
     except FenceLost as error:
         site.log(f"rollback drill: {row.target}: another worker has taken over ({error})")
+        return False
+    if isinstance(answer, Busy):
+        site.log(f"rollback drill: {row.target} {answer.sentence}: it is not undone now, so nothing is proven")
         return False
     site.log(f"rollback drill: {row.target}: {answer.outcome.value}: {answer.reason}")
     if answer.outcome is not Outcome.UNDONE:
@@ -88,6 +91,20 @@ async def drill(record: Record, plan: Plan, brake: Brake, channel: Channel, driv
         return False
     await _open_again(record, plan, row.target)
     return True
+
+
+async def _undone(
+    record: Record, brake: Brake, job: UndoJob, planned: PlannedTarget, due: Callable[[TargetRow], bool]
+) -> JobResult | Busy:
+    """Undo the canary; gives what it waits for where it is no use to wait, or launching stops meanwhile."""
+    wait = UndoWait(record, {planned.target.name})
+    while isinstance(answer := await job.run(due), Busy):
+        await record.free_left()
+        if await wait.in_vain(answer) is not None or await brake.holds(planned, busy=answer):
+            await record.write(lambda transaction: transaction.leave_queue(record.rollout, planned.target.name))
+            return answer
+        await record.site.pause(BUSY_PAUSE)
+    return answer
 
 
 def _candidate(plan: Plan, rows: Sequence[TargetRow]) -> TargetRow | None:

@@ -89,7 +89,7 @@ class StepRunner:
         return await self._close(name, step, progress)
 
     async def _intend(self, step: Step, name: str, generation: int) -> None:
-        """Write the intent unless everything is stopped: no intent follows the stop switch's own entry."""
+        """Write the intent unless everything is stopped: no intent of a change follows the stop switch's own entry."""
         entry = NewEntry(
             chain=self.record.rollout,
             kind=EntryKind.INTENT,

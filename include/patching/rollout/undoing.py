@@ -27,7 +27,7 @@ from patching.rollout.states import AT_WORK, RolloutState
 from patching.rollout.undo_failure import NOT_UNDONE, tend_failed_undo
 from patching.rollout.undo_job import UndoJob
 from patching.rollout.undo_stop import CHANGED, left_by_stop, may_begin, told_left
-from patching.rollout.undo_wait import UndoWait, told_busy
+from patching.rollout.undo_wait import InVain, UndoWait, told_busy
 
 BUSY_PAUSE = 0.5
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,15 +71,16 @@ async def undo_wave(site: Site, rollout: str, wave: int | None, run_id: str, *, 
     record = Record(site, rollout)
     try:
         stays = _mates(site, plan) if row.state is RolloutState.UNDOING else {}
-        busy = await _undo_all(record, plan, found, wave, stays, once=once)
+        busy, for_person = await _undo_all(record, plan, found, wave, stays, once=once)
         await keep_failed_apart(record, plan)
     finally:
         await record.close()
     if never:
         return UndoSummary(wave=wave, sentence="the policy says onFailure.undo: never", skipped=True)
     free_ended(site, rollout)
-    if busy and row.state in AT_WORK:
-        # It must not be completed, or go on, while a target that failed is not undone.
+    if for_person and row.state in AT_WORK:
+        # It must not be completed, or go on, while a target that failed is not undone. Where its own next run must go
+        # on first, something is open in it and it is not completed anyway.
         reason = f"not all is undone yet: {told_busy(busy)}; resume it then"
         moved(site, rollout, RolloutState.HELD, reason=reason, only_from=AT_WORK)
     incident = await tend_failed_undo(site, plan)
@@ -103,21 +104,25 @@ async def _undo_all(
     stays: Mapping[str, str],
     *,
     once: bool = False,
-) -> dict[str, str]:
-    """Undo all, in rounds, until one ends nobody. Gives who found no place then, and why not."""
+) -> tuple[dict[str, str], bool]:
+    """Undo all, in rounds, until one ends nobody.
+
+    Gives who found no place then, and why not; and whether more is needed than the rollout's next run.
+    """
     wait = UndoWait(record, {row.target for row in rows})
     work = _UndoRun(record, plan, wave, stays, await record.call(proof, record.site.ledger, plan), wait, once=once)
     while True:
         left = await work.round(rows)
         if len(left) in (0, len(rows)):
-            return work.busy
+            return work.busy, not work.busy.keys() <= work.next_run
         rows = left
 
 
 class _UndoRun:
     """The undo jobs of one worker, as many at once as the site allows.
 
-    With ``once`` each is tried once in a round; ``busy`` are those that found no place, with the reason.
+    With ``once`` each is tried once in a round; ``busy`` are those that found no place, with the reason, ``next_run``
+    those of them that wait for the next run of their own rollout.
     """
 
     def __init__(
@@ -134,6 +139,7 @@ class _UndoRun:
         self.record, self.plan, self.wave = record, plan, wave
         self.stays, self.known, self.wait, self.once = stays, known, wait, once
         self.busy: dict[str, str] = {}
+        self.next_run: set[str] = set()
         driver = plan.policy.spec.driver
         self.channel = record.site.channel(driver.connection)
         self.driver = record.site.driver(driver.name, dict(driver.options))
@@ -141,7 +147,7 @@ class _UndoRun:
 
     async def round(self, rows: Sequence[TargetRow]) -> list[TargetRow]:
         """Undo these, wave by wave; gives who is left: who found no place, and the waves that did not begin."""
-        self.busy = {}
+        self.busy, self.next_run = {}, set()
         begun = [row for row in rows if row.outcome is not Outcome.APPLIED]
         async with asyncio.TaskGroup() as jobs:
             at_once = list(zip(begun, self._begin(jobs, begun), strict=True))
@@ -181,21 +187,25 @@ class _UndoRun:
         while isinstance(answer := await self._try(planned, row), Busy):
             # Neither the room nor the order is kept by who waits: an earlier target may hold what it waits for.
             order.passed(row.target)
-            if answer.sentence != said:
-                said = answer.sentence
-                await say_target_waits(record, row.target, f"{said}; then it is undone")
             await record.free_left()
             in_vain = await self.wait.in_vain(answer)
             if in_vain is not None or self.once:
-                await self._leave_open(row, in_vain or said)
+                await self._leave_open(row, in_vain or InVain(answer.sentence))
                 return
+            if answer.sentence != said:
+                said = answer.sentence
+                await say_target_waits(record, row.target, f"{said}; then it is undone")
             await asyncio.sleep(BUSY_PAUSE)
         record.site.log(f"{row.target}: undo: {answer.outcome.value}: {answer.reason}")
 
-    async def _leave_open(self, row: TargetRow, said: str) -> None:
-        self.busy[row.target] = said
-        await say_target_waits(self.record, row.target, f"{said}; then it is undone")
-        await self.record.write(lambda transaction: transaction.leave_queue(self.plan.rollout, row.target))
+    async def _leave_open(self, row: TargetRow, why: InVain) -> None:
+        """Leave an undo for later; who may yet have its place keeps its turn in the queue for it."""
+        self.busy[row.target] = why.sentence
+        if why.next_run:
+            self.next_run.add(row.target)
+        await say_target_waits(self.record, row.target, f"{why.sentence}; then it is undone")
+        if why.for_good:
+            await self.record.write(lambda transaction: transaction.leave_queue(self.plan.rollout, row.target))
 
     async def _try(self, planned: PlannedTarget, row: TargetRow) -> JobResult | Busy:
         against, why = self.known.obstacles(planned), self.stays.get(row.target, "")

@@ -156,6 +156,31 @@ async def test_call_sees_what_was_waited_for_and_stands_behind_no_commit(ledger:
     await writer.close()
 
 
+async def test_whatever_is_raised_reaches_its_own_caller_and_leaves_nobody_waiting(ledger: SqlLedger) -> None:
+    writer = LedgerWriter(ledger)
+
+    class Odd(BaseException):
+        """Not an error that anybody expects."""
+
+    def odd(_: object = None) -> None:
+        raise Odd
+
+    def over(_: object = None) -> None:
+        raise StopIteration
+
+    for _ in range(3):
+        answers = await asyncio.gather(
+            writer.call(odd), writer.call(over), writer.call(ledger.chains), return_exceptions=True
+        )
+        assert isinstance(answers[0], Odd)
+        assert isinstance(answers[1], LedgerError)
+        assert answers[2] == []
+    with pytest.raises(Odd):
+        await writer.write(odd)
+    assert (await writer.append(entry(K.GATE, "g"))).key == "g"
+    await writer.close()
+
+
 async def test_close_commits_what_was_accepted_and_then_refuses(ledger: SqlLedger, watched: Watched) -> None:
     writer = LedgerWriter(ledger)
     first = await behind_a_commit(watched, writer)

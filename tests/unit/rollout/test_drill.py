@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from patching.rollout.answers import VerdictName
 from patching.rollout.undo_job import UndoJob
 from unit.rollout.fleet import Fleet
 from unit.rollout.test_crash_points import kill_at
+from unit.rollout.test_undo_wait import ends_unknown, other_rollout, takes_the_place
 
 RULES = {"waves": [{"canary": {"count": 2}}, {"size": "100%"}], "drill": True}
 
@@ -45,6 +47,27 @@ async def test_first_canary_is_changed_undone_and_changed_again_and_no_other_is(
     assert sum(len(fleet.hosts.markers(name)) for name in fleet.names) == len(fleet.names) + 2
     assert fleet.twice() == []
     assert fleet.ledger.verify() == []
+
+
+async def test_drill_that_finds_no_place_ends_and_the_wave_is_not_judged(tmp_path: Path) -> None:
+    """F8: it must not hang in `apply` until somebody kills the task."""
+    one_place = {"failureDomain": "role", "maxUnavailable": 1, "waves": [{"canary": {"count": 1}}, {"size": "100%"}]}
+    fleet = await begun(tmp_path, hosts=3, **one_place)
+    other = await other_rollout(fleet)
+    host = next(name for name in fleet.names if name != canaries(fleet)[0])
+
+    def taken(point: str) -> None:
+        if point == "drill-begun":
+            takes_the_place(fleet, other, host)
+            ends_unknown(fleet, other, host)
+            fleet.clock.advance(seconds=60)
+
+    fleet.site = replace(fleet.site, crash=taken)
+    await fleet.apply(1)
+    assert fleet.outcomes()[canaries(fleet)[0]] == "applied"
+    answer = await fleet.judge(1)
+    assert answer.verdict is None
+    assert "rollback drill" in answer.sentence
 
 
 async def test_wave_is_not_judged_before_its_drill(tmp_path: Path) -> None:

@@ -6,13 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from patching.ledger.base import Lease
+from patching.ledger.base import Busy, Lease
 from patching.ledger.entry import EntryKind, NewEntry
 from patching.plan.capacity import target_claims
 from patching.report.sentences import waiting_for
 from patching.rollout import control, control_targets
 from patching.rollout.answers import VerdictName
 from patching.rollout.reconcile import reconcile
+from patching.rollout.record import Record
+from patching.rollout.undo_wait import UndoWait
 from unit.rollout.fleet import Fleet
 
 ONE_PLACE: dict[str, Any] = {
@@ -146,14 +148,63 @@ async def test_failed_target_that_finds_no_place_holds_its_rollout_and_is_undone
     assert (await fleet.undo(1)).bad
     assert fleet.state == "held"
     assert "not all is undone yet: web-01 waits for" in waiting(fleet)
-    await reconcile(fleet.site)
+    said = fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.WAITS])
+    for _ in range(3):
+        await reconcile(fleet.site)
     assert undone(fleet)["web-01"] is None
+    assert fleet.ledger.entries(fleet.rollout, kinds=[EntryKind.WAITS]) == said, "nothing new is to be said"
 
     control_targets.release(fleet.ledger, "web-03", "anna", "it is fine")
     await reconcile(fleet.site)
     assert undone(fleet)["web-01"] == "undone"
     assert fleet.state == "held"
     assert control.resume(fleet.ledger, fleet.rollout, "anna", "web-03 was looked at").row is not None
+
+
+async def test_place_that_only_the_own_next_run_frees_does_not_hold_the_rollout_back_from_it(tmp_path: Path) -> None:
+    """Held, it would wait for that run, and the run for a person."""
+    fleet = Fleet(tmp_path, hosts=3, verify=[], rollout={**ONE_PLACE, "waves": [{"size": "100%"}]})
+    await fleet.begin()
+    await fleet.gate(1)
+    fleet.hosts.change("web-01", fail=100)
+    takes_the_place(fleet, fleet.rollout, "web-02")
+    key = {"outcome": "failed", "reason": "x", "signature": "y", "active": True, "undo": False}
+    began = {"wave": 1, "snapshot": fleet.ledger.store_document("snapshot", {"of": "web-01"})}
+    for kind, name, body in (
+        (EntryKind.TARGET_BEGAN, "target-began:web-01", began),
+        (EntryKind.TARGET_OUTCOME, "target-outcome:web-01:0:change", key),
+    ):
+        fleet.ledger.append(NewEntry(chain=fleet.rollout, kind=kind, key=name, target="web-01", body=body))
+    fleet.clock.advance(seconds=60)
+    before = fleet.state
+    summary = await fleet.undo(1)
+    assert "web-02 is in mid-change, and only the next run goes on with it" in summary.sentence
+    assert fleet.state == before != "held"
+    assert undone(fleet)["web-01"] is None
+
+
+async def test_place_that_goes_from_hand_to_hand_is_waited_for_anew_and_the_turn_is_kept(tmp_path: Path) -> None:
+    fleet, other = await completed(tmp_path)
+    lease = takes_the_place(fleet, other, "web-03", ttl=600)
+    control.undo(fleet.ledger, fleet.rollout, "anna", "it must go back")
+    record = Record(fleet.site, fleet.rollout)
+    now = 0.0
+    wait = UndoWait(record, {"web-01"}, lambda: now)
+    full = Busy(kind="domain", name="web role=web", limit=1, holders=("web-03 (rollout x)",))
+    patience = fleet.site.patience
+    assert await wait.in_vain(full) is None
+    now = patience
+    assert await wait.in_vain(full.model_copy(update={"holders": ("web-07 (rollout y)",)})) is None
+    now = 2 * patience - 1
+    assert await wait.in_vain(full.model_copy(update={"holders": ("web-07 (rollout y)",)})) is None
+    now = 2 * patience
+    found = await wait.in_vain(full.model_copy(update={"holders": ("web-07 (rollout y)",)}))
+    assert found is not None
+    assert not found.for_good
+    await record.close()
+    await reconcile(fleet.site)
+    assert {item.target for item in fleet.ledger.waiters()} >= {"web-01"}, "it keeps its turn for the next look"
+    fleet.ledger.release(lease)
 
 
 async def test_undo_whose_end_nobody_saw_keeps_its_place_and_the_others_do_not_wait_for_it(tmp_path: Path) -> None:
