@@ -107,6 +107,13 @@ class LabFleet(Fleet):
         self.inventory()
         self.request = Request(dag_id="patch__web", run_id="run-1")
         self.rollout = ""
+        if any(check.metric is not None for check in self.policy.spec.verify):
+            lab.eventually("Prometheus has seen every host's requests", 60, self._measured)
+
+    def _measured(self) -> bool:
+        """Whether Prometheus knows every host: a lab that is just up has not been scraped yet."""
+        series = self.lab.prometheus(f'http_requests_total{{instance=~"{"|".join(self.names)}"}}')
+        return {one["metric"]["instance"] for one in series} == set(self.names)
 
     def compose(self, folder: Path, clock: Any, policy: Policy) -> None:
         self.folder, self.clock, self.policy = folder, clock, policy
