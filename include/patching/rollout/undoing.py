@@ -187,7 +187,6 @@ class _UndoRun:
         while isinstance(answer := await self._try(planned, row), Busy):
             # Neither the room nor the order is kept by who waits: an earlier target may hold what it waits for.
             order.passed(row.target)
-            await record.free_left()
             in_vain = await self.wait.in_vain(answer)
             if in_vain is not None or self.once:
                 await self._leave_open(row, in_vain or InVain(answer.sentence))
@@ -195,6 +194,7 @@ class _UndoRun:
             if answer.sentence != said:
                 said = answer.sentence
                 await say_target_waits(record, row.target, f"{said}; then it is undone")
+            await record.free_left()
             await asyncio.sleep(BUSY_PAUSE)
         record.site.log(f"{row.target}: undo: {answer.outcome.value}: {answer.reason}")
 

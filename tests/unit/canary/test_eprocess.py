@@ -98,17 +98,34 @@ def lbeta(a: float, b: float) -> float:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 200), st.integers(0, 200), st.floats(0.001, 1.0), st.floats(0.0, 1.0))
+@given(st.integers(0, 200), st.integers(0, 200), st.floats(0.001, 0.5), st.floats(0.0, 1.0))
 def test_one_more_error_of_the_treated_never_lowers_evidence_for_harm(
     treated: int, other: int, variance: float, delta: float
 ) -> None:
-    """Evidence below 1 speaks for no harm; there, far fewer errors than expected speak for restless hosts, too."""
+    """Evidence below 1 speaks for no harm; there, far fewer errors than expected speak for restless hosts, too.
+
+    Up to a spread of 0.7 between hosts; beyond it, see the next test.
+    """
     one, two = (
         float(count_evidence(Sides(c, 100.0, other, 300.0, 1.0, variance), delta)) for c in (treated, treated + 1)
     )
     assert max(two, 1.0) >= max(one, 1.0) * (1 - 1e-9)
     one, two = (float(past_evidence(Past(c, 100.0, 0.1, variance), delta)) for c in (treated, treated + 1))
     assert two >= one
+
+
+@settings(deadline=None)
+@given(st.integers(0, 200), st.floats(0.5, 1.0), st.floats(0.0, 1.0))
+def test_where_hosts_differ_most_the_evidence_of_a_huge_harm_levels_off_and_falls_by_a_quarter_at_most(
+    other: int, variance: float, delta: float
+) -> None:
+    """The restless hosts explain what no effect that is bet on does: documented among the judge's limits."""
+    treated = np.arange(0, 1500.0)
+    sides = Sides(
+        treated, np.full_like(treated, 100.0), np.full_like(treated, other), np.full_like(treated, 300.0), 1.0, variance
+    )
+    course = np.maximum(np.asarray(count_evidence(sides, delta)), 1.0)
+    assert (course / np.maximum.accumulate(course)).min() > 0.75
 
 
 def test_no_exposure_is_no_bet() -> None:
