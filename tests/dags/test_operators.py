@@ -292,9 +292,9 @@ def test_reconcile_gives_the_run_that_should_go_on_as_arguments_of_a_trigger(wor
         here.run("wave_1.gate") and here.run(REPORT)
     dag = build_reconcile()
     here.fleet.site = replace(here.fleet.site, run_active=lambda _run: False)
-    assert dag.get_task("reconcile").execute(here.context("reconcile")) == []
-    assert here.fleet.state == "waiting"
     (wanted,) = dag.get_task("reconcile").execute(here.context("reconcile"))
+    assert here.fleet.state == "waiting"
+    assert dag.get_task("reconcile").execute(here.context("reconcile")) == [wanted], "the same run until it has begun"
     assert wanted["trigger_dag_id"] == "patch__web"
     assert wanted["trigger_run_id"] == f"reconcile__{here.fleet.rollout}__20261124T1130"
     assert "no run works on it" in wanted["conf"]["reason"]
